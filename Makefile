@@ -1,0 +1,68 @@
+# All tools live in .venv; a target (re-)installs only when a pyproject.toml or constraints.txt changed.
+# On a machine with Python >= 3.11, pip and make nothing else is needed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+PIP := $(BIN)/python -m pip
+INSTALL := $(PIP) install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt
+
+# What a user of the LangGraph adapter installs, and then the rest.
+QUICKSTART := -e gate -e client -e 'adapters/langgraph[langgraph]'
+EVERYTHING := $(QUICKSTART) -e adapters/crewai -e adapters/autogen
+
+PYPROJECTS := $(wildcard pyproject.toml gate/pyproject.toml client/pyproject.toml adapters/*/pyproject.toml)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup quickstart test lint format bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/.setup ## install everything into .venv
+
+quickstart: $(VENV)/.quickstart ## install what the quickstart needs and run it
+	@$(BIN)/python examples/quickstart.py $(ARGS)
+
+test: $(VENV)/.setup ## run all tests (ARGS='-k word' to choose)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.setup ## check style, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy gate/src
+	$(BIN)/mypy --python-version 3.10 client/src adapters/langgraph/src
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.setup ## format the code and apply safe fixes
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+bench: $(VENV)/.setup ## measure against the floors (ARGS=--quick for a minute)
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean: ## remove .venv, caches and build output
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf dist gate/dist client/dist adapters/*/dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The interpreter's own pip fills the environment: `python -m venv` alone needs a package of its own on Debian.
+$(VENV)/.tools: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: Toolgate needs Python 3.11 or newer; '$(PYTHON)' is older or missing." >&2; \
+	  echo "       Choose another with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@echo "Installing into $(VENV) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
+	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check -c constraints.txt pip hatchling editables
+	@touch $@
+
+$(VENV)/.quickstart: $(VENV)/.tools constraints.txt $(PYPROJECTS)
+	@$(INSTALL) --group examples $(QUICKSTART)
+	@touch $@
+
+$(VENV)/.setup: $(VENV)/.tools constraints.txt $(PYPROJECTS)
+	@$(INSTALL) --group dev $(EVERYTHING)
+	@touch $(VENV)/.quickstart $@
