@@ -1,0 +1,390 @@
+"""The gate's configuration: what one deployment's file may say, and how it is loaded.
+
+The file is the operator's. What this version does not enforce is refused rather than ignored, so
+that nobody relies on a limit that is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from toolgate import jsonvalue
+from toolgate.errors import ConfigError
+from toolgate.sourcefile import (
+    Location,
+    Problems,
+    SourceFile,
+    UnreadableSource,
+    message,
+    read,
+    unusable_strings,
+)
+
+_UNSUPPORTED: Mapping[str, frozenset[str]] = {
+    "": frozenset({"agents", "budget", "capabilities", "state"}),
+    "tools.*": frozenset({"cache_ttl", "emits", "rate_limit", "redact", "retries"}),
+    "policy": frozenset({"require_signature", "signers"}),
+    "approvals": frozenset({"allow_unsigned"}),
+    "limits": frozenset({"max_concurrency"}),
+}
+"""Keys of the design that this version does not enforce, by the section they belong to."""
+
+NOT_SUPPORTED = "not supported by this version of toolgate: it would not be enforced"
+
+_DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = 3650 * 86400.0
+_REFERENCE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def parse_duration(value: object) -> float:
+    """Return the seconds of ``250ms``, ``30s``, ``15m``, ``2h`` or ``7d`` (at most ten years).
+
+    Raises :class:`ValueError`, also for a bare number, which would leave its unit to guessing.
+    """
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a duration such as 250ms, 30s, 15m, 2h or 7d")
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds > _LONGEST:
+        raise ValueError("must not be longer than ten years (3650d)")
+    return seconds
+
+
+def _parse_expiry(value: object) -> float | str:
+    if value == "never":
+        return "never"
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "never"') from None
+    if not seconds:
+        raise ValueError("must be longer than 0")
+    return seconds
+
+
+def _positive(seconds: float) -> float:
+    if not seconds > 0:
+        raise ValueError("must be longer than 0")
+    return seconds
+
+
+def _name(value: str) -> str:
+    if not 1 <= len(value) <= 200 or _UNPRINTABLE.search(value):
+        raise ValueError("must be 1 to 200 characters long, without control characters")
+    return value
+
+
+def _stripped(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return value.strip()
+
+
+def as_tuple(value: object) -> object:
+    """Let a list stand for a tuple; anything else is left for the type to refuse."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"names {', '.join(twice)} more than once")
+    return values
+
+
+Duration: TypeAlias = Annotated[float, BeforeValidator(parse_duration)]
+"""Seconds, written with a unit (:func:`parse_duration`)."""
+
+PositiveDuration: TypeAlias = Annotated[Duration, AfterValidator(_positive)]
+"""A :data:`Duration` longer than zero."""
+
+Expiry: TypeAlias = Annotated[float | Literal["never"], BeforeValidator(_parse_expiry)]
+"""Seconds longer than zero, or ``"never"``."""
+
+Name: TypeAlias = Annotated[str, AfterValidator(_name)]
+"""An identifier people see: 1 to 200 characters, none of them a control character."""
+
+Names: TypeAlias = Annotated[tuple[Name, ...], BeforeValidator(as_tuple), AfterValidator(_distinct)]
+"""Distinct names, in the order written."""
+
+
+class Section(BaseModel):
+    """A part of a document an operator writes: unknown keys are errors, values keep their type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteJournal:
+    """The journal is an SQLite database at ``path`` (absolute)."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryJournal:
+    """The journal lives in memory and is gone with the process: for tests only."""
+
+
+JournalLocation: TypeAlias = SqliteJournal | MemoryJournal
+
+
+@dataclass(frozen=True, slots=True)
+class FileKey:
+    """The journal key is in the file at ``path`` (absolute); created on first use."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EnvKey:
+    """The journal key is in the environment variable ``name``."""
+
+    name: str
+
+
+JournalKeySource: TypeAlias = FileKey | EnvKey
+
+
+def _under(info: ValidationInfo, path: str) -> Path:
+    if not path:
+        raise ValueError("names no file")
+    return Path(os.path.normpath((info.context or {}).get("folder", Path.cwd()) / path))
+
+
+def _parse_journal(value: object, info: ValidationInfo) -> JournalLocation:
+    if value == "memory:":
+        return MemoryJournal()
+    if isinstance(value, str) and value.startswith(("postgresql:", "postgres:")):
+        raise ValueError(
+            "PostgreSQL is not supported by this version of toolgate; use sqlite:///path"
+        )
+    if not isinstance(value, str) or not value.startswith("sqlite:///"):
+        raise ValueError("must be sqlite:///path or memory:")
+    path = value.removeprefix("sqlite:///")
+    if "?" in path:
+        raise ValueError("sqlite:///path takes no parameters after a ?")
+    if path == ":memory:":
+        raise ValueError("an in-memory journal is written memory:")
+    return SqliteJournal(_under(info, path))
+
+
+def _parse_journal_key(value: object, info: ValidationInfo) -> JournalKeySource:
+    if isinstance(value, str) and value.startswith("file:"):
+        return FileKey(_under(info, value.removeprefix("file:")))
+    if isinstance(value, str) and value.startswith("env:"):
+        name = value.removeprefix("env:")
+        if not name or "=" in name:
+            raise ValueError("env: must name an environment variable")
+        return EnvKey(name)
+    raise ValueError("must be file:PATH or env:NAME")
+
+
+class AgentSection(Section):
+    """Who the client's agent is; rules see it as ``agent.id`` and ``agent.framework``."""
+
+    id: Name = "agent"
+    framework: Name | None = None
+
+
+class ToolEntry(Section):
+    """What the operator says of one tool. The defaults are the conservative contract."""
+
+    level: Annotated[int, Field(ge=0, le=5)] = 3
+    reversibility: Literal["irreversible", "compensable", "reversible"] = "irreversible"
+    blast_radius: Literal["self", "session", "project", "external"] = "external"
+    labels: Names = ()
+    parameters: dict[str, Any] | None = None
+    idempotent: bool = False
+    timeout: PositiveDuration = 120.0
+
+
+class PolicySection(Section):
+    """Where the rules are, and what decides when no rule matches.
+
+    ``allow_up_to`` ends at 3: levels 4 and 5 are floors that no setting lifts.
+    """
+
+    file: Path | None = None
+    rules: list[Any] | None = None
+    allow_up_to: Annotated[int, Field(ge=0, le=3)] = 0
+    vars: dict[str, Any] = {}
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _resolve(cls, value: object, info: ValidationInfo) -> object:
+        return _under(info, value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PolicySection:
+        if self.file is not None and self.rules is not None:
+            raise ValueError("has both file and rules: name one of them")
+        return self
+
+
+class Approver(Section):
+    """A person who may approve, and the public key their signature is checked with."""
+
+    id: Name
+    public_key: Annotated[str, AfterValidator(_stripped)]
+
+
+class ApprovalsSection(Section):
+    """Who may approve, and how holds behave when a rule does not say."""
+
+    approvers: Annotated[tuple[Approver, ...], BeforeValidator(as_tuple)] = ()
+    expires: Expiry = 900.0
+    repeat: Literal["join", "ask"] = "join"
+    remember_denial: bool = True
+
+    @field_validator("approvers")
+    @classmethod
+    def _one_person_each(cls, approvers: tuple[Approver, ...]) -> tuple[Approver, ...]:
+        _distinct(tuple(approver.id for approver in approvers))
+        keys: dict[str, str] = {}
+        for approver in approvers:
+            other = keys.setdefault("".join(approver.public_key.split()), approver.id)
+            if other != approver.id:
+                raise ValueError(
+                    f"{other} and {approver.id} have the same public key: "
+                    "one person could fill a quorum of two"
+                )
+        return approvers
+
+
+class LimitsSection(Section):
+    """What the gate accepts at once: bytes per message, calls in flight, and time to drain."""
+
+    max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 * 1024 * 1024
+    max_in_flight: Annotated[int, Field(ge=1)] = 256
+    drain: Duration = 10.0
+
+
+class GateConfig(Section):
+    """One deployment's configuration, validated, with every path absolute."""
+
+    project: Name
+    agent: AgentSection = AgentSection()
+    session: Name = "auto"
+    journal: Annotated[
+        SqliteJournal | MemoryJournal,
+        BeforeValidator(_parse_journal),
+        Field(validate_default=True),
+    ] = "sqlite:///.toolgate/journal.db"  # type: ignore[assignment]
+    durability: Literal["process", "power"] = "process"
+    journal_key: Annotated[
+        FileKey | EnvKey,
+        BeforeValidator(_parse_journal_key),
+        Field(validate_default=True),
+    ] = "file:.toolgate/journal.key"  # type: ignore[assignment]
+    mode: Literal["enforce"] = "enforce"
+    tools: dict[Name, ToolEntry] = {}
+    policy: PolicySection = PolicySection()
+    approvals: ApprovalsSection = ApprovalsSection()
+    limits: LimitsSection = LimitsSection()
+
+    _source: SourceFile = PrivateAttr(default_factory=lambda: SourceFile("the configuration", {}))
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep the document that :func:`load_config` and :func:`parse_config` validate."""
+        if context:
+            self._source = context["source"]
+
+    @property
+    def source(self) -> SourceFile:
+        """The document this was read from: names the file and lines that messages speak of."""
+        return self._source
+
+
+def load_config(path: str | Path) -> GateConfig:
+    """Load a deployment's file; relative paths in it are relative to the folder it is in.
+
+    ``${NAME}`` in a string is replaced by that environment variable (``$${NAME}`` is the literal
+    text). Raises :class:`ConfigError` with everything that is wrong with the file. The policy
+    document it names is not read here.
+    """
+    path = Path(path).absolute()
+    try:
+        source = read(path)
+    except UnreadableSource as error:
+        raise ConfigError(str(path), error.problems) from None
+    return _validate(source, path.parent)
+
+
+def parse_config(
+    value: Mapping[str, Any], folder: str | Path, name: str = "configuration"
+) -> GateConfig:
+    """Validate a configuration that is already a mapping, as :func:`load_config` does a file."""
+    return _validate(SourceFile(name, dict(value)), Path(folder).absolute())
+
+
+def _validate(source: SourceFile, folder: Path) -> GateConfig:
+    problems = Problems(source.lines)
+    value = _substitute(source.value, (), problems)
+    for location, problem in unusable_strings(value):
+        problems.add(location, problem)
+    config = None
+    try:
+        config = GateConfig.model_validate(value, context={"folder": folder, "source": source})
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            location = tuple(part for part in detail["loc"] if part != "[key]")
+            unsupported = _is_unsupported(location, detail["input"])
+            problems.add(location, NOT_SUPPORTED if unsupported else message(detail))
+    if config is None or problems:
+        raise ConfigError(source.name, list(problems))
+    return config
+
+
+def _is_unsupported(location: Location, given: object) -> bool:
+    if location == ("mode",):
+        return given == "observe"
+    if not location:
+        return False
+    *section, key = location
+    if len(section) == 2 and section[0] == "tools":
+        section[1] = "*"
+    return key in _UNSUPPORTED.get(".".join(map(str, section)), ())
+
+
+def _substitute(
+    value: jsonvalue.JSONValue, location: Location, problems: Problems
+) -> jsonvalue.JSONValue:
+    """Return ``value`` with the environment's values in its strings."""
+    if isinstance(value, dict):
+        return {k: _substitute(v, (*location, k), problems) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_substitute(v, (*location, i), problems) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replacement(match: re.Match[str]) -> str:
+        if match[1]:
+            return f"${{{match[2]}}}"
+        found = os.environ.get(match[2])
+        if found is None:
+            problems.add(location, f"the environment variable {match[2]} is not set")
+            return match[0]
+        return found
+
+    return _REFERENCE.sub(replacement, value)

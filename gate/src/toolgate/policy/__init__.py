@@ -1,0 +1,30 @@
+"""Policy: contracts of tools, rules with conditions, and the verdict on a call.
+
+``contracts`` is what the operator says of a tool, ``document`` what a rule may say, ``conditions``
+the only place that knows CEL, ``facts`` what a verdict may depend on, ``verdict`` the decision,
+``loading`` how a configured policy becomes one that decides.
+"""
+
+from toolgate.policy.contracts import STATE_CONTRACTS, Contract, contract_for
+from toolgate.policy.facts import CallFacts
+from toolgate.policy.loading import compile_policy
+from toolgate.policy.verdict import (
+    ApprovalRequirement,
+    ApproverGroup,
+    Policy,
+    RuleError,
+    Verdict,
+)
+
+__all__ = [
+    "STATE_CONTRACTS",
+    "ApprovalRequirement",
+    "ApproverGroup",
+    "CallFacts",
+    "Contract",
+    "Policy",
+    "RuleError",
+    "Verdict",
+    "compile_policy",
+    "contract_for",
+]

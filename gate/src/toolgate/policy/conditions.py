@@ -1,0 +1,303 @@
+"""The one module that touches CEL: compiles conditions at load, evaluates them without surprises.
+
+What it makes sure of, because the binding (cel-expr-python 0.1) does not:
+
+* A result is used only when its type is BOOL: error values read as non-empty strings, and reading a
+  null result damages the interpreter's reference count of ``None``.
+* The binding cuts strings at a NUL character, dies on very deep values and reads integers beyond 64
+  bits as errors. Data it cannot represent exactly is an error before evaluation, so a NUL hides
+  nothing from a rule.
+* Literal regexes are compiled at load. ``has()`` of a variable, which the binding misreads as the
+  variable's value, is refused.
+
+Every variable is declared under its full name with its type (``tool.level`` is an int; there is no
+value ``tool``), so a misspelt field or constant is an error at load, with line and column.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cel_expr_python import cel  # type: ignore[import-untyped]
+from cel_expr_python.ext import ext_strings  # type: ignore[import-untyped]
+from pydantic_core import to_json
+
+from toolgate.jsonvalue import JSONValue
+from toolgate.policy import _syntax
+from toolgate.policy.facts import CallFacts
+from toolgate.sourcefile import unusable_strings
+
+_T: Any = cel.Type
+_BOOL, _DYN, _ERROR, _STRING = _T.BOOL, _T.DYN, _T.ERROR, _T.STRING
+
+
+class ConditionError(Exception):
+    """A condition or constant that cannot be loaded; ``problems`` say what and where."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class EvaluationError(Exception):
+    """A condition gave neither true nor false for this call; ``str()`` says why."""
+
+
+def _now(facts: CallFacts) -> datetime:
+    if facts.now.tzinfo is None:
+        raise EvaluationError("the time of the call has no time zone")
+    return facts.now
+
+
+_VARIABLES: Mapping[str, tuple[Any, Callable[[CallFacts], object]]] = {
+    "args": (_T.Map(_STRING, _DYN), lambda facts: facts.args),
+    "tool.name": (_STRING, lambda facts: facts.contract.name),
+    "tool.level": (_T.INT, lambda facts: facts.contract.level),
+    "tool.labels": (_T.List(_STRING), lambda facts: list(facts.contract.labels)),
+    "tool.reversibility": (_STRING, lambda facts: facts.contract.reversibility),
+    "tool.blast_radius": (_STRING, lambda facts: facts.contract.blast_radius),
+    "agent.id": (_STRING, lambda facts: facts.agent_id),
+    "agent.framework": (_STRING, lambda facts: facts.framework or ""),
+    "session.id": (_STRING, lambda facts: facts.session_id),
+    "session.age": (_T.DURATION, lambda facts: timedelta(seconds=facts.session_age)),
+    "action.id": (_STRING, lambda facts: facts.action_id),
+    "action.type": (_STRING, lambda facts: facts.action_type),
+    "action.proposal_id": (_STRING, lambda facts: facts.proposal_id or ""),
+    "now": (_T.TIMESTAMP, _now),
+}
+"""What a condition can name: its CEL type, and how it is read from the facts of a call."""
+
+_NOT_YET = ("state", "history", "session.labels", "session.calls", "session.total_calls")
+_GROUPS = ("tool", "agent", "session", "action")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_COMPILE_ERROR = re.compile(
+    r"^(?:[A-Z_]+: )?ERROR: <input>:(-?\d+):(-?\d+): "
+    r"(.*?)(?: \(in container ''\))?(?: expecting \{.*)?(?: \[[A-Z_]+\])?$",
+    re.M,
+)
+_UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
+_BAD_REGEX = "invalid regular expression"
+_STATUS = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
+_HAS = re.compile(r"\bhas\s*\([\s(]*(\w+)[\s)]*(?:\.\s*(\w+)[\s)]*)?\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A compiled CEL expression that is to be true or false of a call."""
+
+    source: str
+    names: frozenset[str]
+    _expression: Any
+
+    def test(self, call: Any) -> bool:
+        """Evaluate against a call bound by :meth:`Scope.bind`.
+
+        Raises :class:`EvaluationError` when the result is anything but exactly true or false.
+        """
+        try:
+            result = self._expression.eval(call)
+            kind = result.type()
+            # The value is read of these types only: reading a null one corrupts the interpreter.
+            if kind == _BOOL:
+                value = result.value()
+                if value is True or value is False:
+                    return value
+            said = _readable(result.value()) if kind == _ERROR else _not_boolean(kind)
+        except Exception as error:  # noqa: BLE001 - whatever it raises is not true and not false
+            said = _readable(str(error))
+        raise EvaluationError(said)
+
+
+class Scope:
+    """Binds calls for a given set of conditions: only what these name is converted."""
+
+    __slots__ = ("_constants", "_environment", "_readers")
+
+    def __init__(
+        self, environment: Any, names: Iterable[str], constants: Mapping[str, JSONValue]
+    ) -> None:
+        names = set(names)
+        self._environment = environment
+        self._readers = [(n, read) for n, (_, read) in _VARIABLES.items() if n in names]
+        self._constants = {n: value for n, value in constants.items() if n in names}
+
+    def bind(self, facts: CallFacts) -> Any:
+        """Convert the facts of one call, once for all conditions.
+
+        Raises :class:`EvaluationError` when the binding could not represent them exactly.
+        """
+        try:
+            data = {name: read(facts) for name, read in self._readers}
+            text = to_json(data)
+            if b"\\u0000" in text or b"NaN" in text or b"Infinity" in text:
+                _refuse_inexact(data)
+            if self._constants:
+                data.update(self._constants)
+            return self._environment.Activation(data)
+        except (ValueError, TypeError, OverflowError, RuntimeError):
+            raise EvaluationError("the call is nested too deeply or is not JSON") from None
+
+
+class ConditionCompiler:
+    """Compiles the conditions of one policy, against its constants (``vars``)."""
+
+    def __init__(self, constants: Mapping[str, JSONValue]) -> None:
+        """Raises :class:`ConditionError` for a constant that no condition could name or read."""
+        problems = [
+            f"{name}: the name of a constant must consist of letters, digits and _"
+            for name in constants
+            if not _IDENTIFIER.fullmatch(name)
+        ]
+        problems += [f"{at}: {text}" for at, text in _inexact(dict(constants))]
+        if problems:
+            raise ConditionError(problems)
+        self._constants = {f"vars.{name}": value for name, value in constants.items()}
+        types = {name: kind for name, (kind, _) in _VARIABLES.items()}
+        types |= {name: _type_of(value) for name, value in self._constants.items()}
+        self._known = types.keys()
+        self._environment: Any = cel.NewEnv(variables=types, extensions=[ext_strings.ExtStrings()])
+        self._compiled: dict[str, Condition] = {}
+
+    def compile(self, source: str) -> Condition:
+        """Compile one expression; raises :class:`ConditionError` with ``line:column: problem``."""
+        condition = self._compiled.get(source)
+        if condition is None:
+            condition = self._compiled[source] = self._compile(source)
+        return condition
+
+    def scope(self, conditions: Iterable[Condition]) -> Scope:
+        """Return what binds calls for these conditions."""
+        names = {name for condition in conditions for name in condition.names}
+        return Scope(self._environment, names, self._constants)
+
+    def _compile(self, source: str) -> Condition:
+        unusable = [text for _, text in unusable_strings(source)]
+        if unusable:
+            raise ConditionError(unusable)
+        try:
+            expression = self._environment.compile(source)
+        except RuntimeError as error:
+            raise ConditionError(self._explain(source, str(error))) from None
+        syntax = _syntax.read(expression.serialize())
+        problems = [*self._bad_regexes(source, syntax), *self._misread_has(source)]
+        kind = expression.return_type()
+        if kind not in (_BOOL, _DYN):
+            problems.append(f"1:1: {_not_boolean(kind)}")
+        if problems:
+            raise ConditionError(problems)
+        return Condition(source, frozenset(syntax.names & self._known), expression)
+
+    def _explain(self, source: str, text: str) -> Iterator[str]:
+        found = False
+        for line, column, said in _COMPILE_ERROR.findall(text):
+            found = True
+            name = _UNDECLARED.search(said)
+            problem = self._unknown_name(name[1], source, int(line), int(column)) if name else said
+            yield f"{line}:{column}: {problem}" if int(line) > 0 else problem
+        if not found:
+            yield _bare(text.splitlines()[0])
+
+    def _unknown_name(self, name: str, source: str, line: int, column: int) -> str:
+        if source.split("\n")[line - 1][column - 1 :].startswith("("):
+            return f"there is no function {name}"
+        if any(f"{name}.".startswith(f"{future}.") for future in _NOT_YET):
+            return f"{name} is not supported by this version of toolgate"
+        group, _, rest = name.partition(".")
+        fields = sorted(k.partition(".")[2] for k in self._known if k.startswith(f"{group}."))
+        if group == "vars":
+            have = f"they have {', '.join(fields)}" if fields else "there are none"
+            what = f"policy.vars have no {rest}" if rest else "name one of policy.vars: vars.NAME"
+            return f"{what} ({have})"
+        if group in _GROUPS:
+            what = f"{group} has no field {rest}" if rest else f"name a field of {group}"
+            return f"{what} (it has {', '.join(fields)})"
+        return (
+            f"unknown name {group} (conditions know args, {', '.join(_GROUPS)}, vars, now, "
+            "and the variables of their own macros)"
+        )
+
+    def _bad_regexes(self, source: str, syntax: _syntax.Syntax) -> Iterator[str]:
+        for regex, offset in syntax.regexes:
+            literal = json.dumps(regex, ensure_ascii=False)
+            result = self._environment.compile(f"''.matches({literal})").eval(data={})
+            if result.type() != _BOOL:
+                yield f"{_position(source, offset)}: {_bare(result.value())}"
+
+    def _misread_has(self, source: str) -> Iterator[str]:
+        for match in _HAS.finditer(source):
+            name = ".".join(filter(None, match.groups()))
+            if name in self._known:
+                place = _position(source, match.start())
+                yield f"{place}: {name} is always there: leave out has()"
+
+
+def _position(source: str, offset: int) -> str:
+    """Return the ``line:column`` of a character, both counted from 1."""
+    return f"{source.count(chr(10), 0, offset) + 1}:{offset - source.rfind(chr(10), 0, offset)}"
+
+
+def _type_of(value: JSONValue) -> Any:
+    match value:
+        case bool():
+            return _BOOL
+        case str():
+            return _STRING
+        case int() if -(2**63) <= value < 2**63:
+            return _T.INT
+        case float():
+            return _T.DOUBLE
+    return _DYN
+
+
+def _refuse_inexact(data: JSONValue) -> None:
+    for place, text in _inexact(data):
+        raise EvaluationError(f"{place}: {text}")
+
+
+def _inexact(data: dict[str, JSONValue]) -> Iterator[tuple[str, str]]:
+    """Find what the binding would cut, round or refuse, and where: ``args.to.0``."""
+    pending: list[tuple[str, JSONValue]] = list(data.items())
+    while pending:
+        place, value = pending.pop()
+        if isinstance(value, str):
+            if next(unusable_strings(value), None):
+                yield place, "a string with a NUL character or half of a surrogate pair"
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                # A key may hold what must not be: only its escaped form goes into a message.
+                pending += [(place, key), (f"{place}.{json.dumps(key)[1:-1]}"[:200], item)]
+        elif isinstance(value, list):
+            pending += [(f"{place}.{index}"[:200], item) for index, item in enumerate(value)]
+        elif isinstance(value, float):
+            if not math.isfinite(value):
+                yield place, "a number that is not finite"
+        elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+            yield place, "an integer beyond 64 bits"
+
+
+def _not_boolean(kind: Any) -> str:
+    return f"the result is of type {kind.name()}, not true or false"
+
+
+def _readable(text: str) -> str:
+    """Shorten an error of the binding to what a rule's author can act on, without values."""
+    text = _bare(text)
+    if text.startswith("Integer value"):
+        return "an integer beyond 64 bits"
+    if text.startswith(_BAD_REGEX):
+        return _BAD_REGEX
+    if text == "Iteration budget exceeded":
+        return "the condition walks more than 10000 items"
+    text = text.replace(" : ", ": ")[:200]
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def _bare(text: str) -> str:
+    """Return an error of the binding without its status codes."""
+    return _STATUS.sub("", _STATUS.sub("", text))

@@ -1,0 +1,152 @@
+"""The policy document: what a rule may say, and everything that can be wrong with one at load.
+
+A document is read as a whole: all its problems are reported together, each with its line and the
+rule it is in. A rule that could never match because its target is missing is an error, not a rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from toolgate.config import NOT_SUPPORTED, Expiry, Name, Names, Section, as_tuple
+from toolgate.ir import ActionType
+from toolgate.jsonvalue import JSONValue
+from toolgate.sourcefile import Location, Problems, dotted, message
+
+Effect: TypeAlias = Literal["deny", "hold", "allow"]
+
+
+class ApprovalTerms(Section):
+    """Who must approve what a hold rule holds; what is left out comes from ``approvals``.
+
+    ``approvers`` None: any pinned approver. ``expires`` None: the configured default; in seconds.
+    """
+
+    approvers: Annotated[Names, Field(min_length=1)] | None = None
+    quorum: Annotated[int, Field(ge=1)] = 1
+    expires: Expiry | None = None
+    edit: bool = False
+
+    @field_validator("edit")
+    @classmethod
+    def _not_yet(cls, edit: bool) -> bool:
+        if edit:
+            raise ValueError(NOT_SUPPORTED)
+        return edit
+
+
+class Rule(Section):
+    """One rule: which calls it is about, under which condition, and what then happens.
+
+    It is about the tool calls whose tool matches one of the globs in ``tools`` (every tool call
+    when ``tools`` is left out and ``types`` names ``tool_call``), and about the state actions whose
+    type is in ``types``.
+    """
+
+    id: Name
+    tools: Annotated[Names, Field(min_length=1)] | None = None
+    types: (
+        Annotated[
+            tuple[Annotated[ActionType, Field(strict=False)], ...],
+            BeforeValidator(as_tuple),
+            Field(min_length=1),
+        ]
+        | None
+    ) = None
+    when: str | None = None
+    unless: str | None = None
+    effect: Effect
+    reason: Annotated[str, Field(min_length=1)] | None = None
+    approval: ApprovalTerms | None = None
+
+    @field_validator("tools")
+    @classmethod
+    def _globs(cls, globs: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for glob in globs or ():
+            _check_glob(glob)
+        return globs
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Rule:
+        if self.tools is None and self.types is None:
+            raise ValueError("names neither tools nor types, so it could never match")
+        if self.approval is not None and self.effect != "hold":
+            raise ValueError(
+                f"has approval, which belongs to a hold, but its effect: {self.effect}"
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRule:
+    """A well-formed rule and where in its file it stands."""
+
+    rule: Rule
+    location: Location
+
+    @property
+    def subject(self) -> str:
+        """How messages name the rule."""
+        return f"rule {self.rule.id}"
+
+
+class _Head(Section):
+    version: Literal[1]
+    id: Name
+    rules: Sequence[object]
+
+
+def read_document(value: JSONValue, problems: Problems) -> tuple[str, list[PlacedRule]]:
+    """Read a document; return its id and its well-formed rules, the rest goes to ``problems``."""
+    try:
+        head = _Head.model_validate(value)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            problems.add(detail["loc"], message(detail))
+        found = value.get("rules") if isinstance(value, dict) else None
+        return "", read_rules(found, ("rules",), problems) if isinstance(found, list) else []
+    return head.id, read_rules(head.rules, ("rules",), problems)
+
+
+def read_rules(values: Sequence[JSONValue], root: Location, problems: Problems) -> list[PlacedRule]:
+    """Read the rules that stand at ``root``; what is wrong goes to ``problems``, rule by rule."""
+    rules: list[PlacedRule] = []
+    seen: dict[str, int] = {}
+    for index, value in enumerate(values):
+        location = (*root, index)
+        try:
+            placed = PlacedRule(Rule.model_validate(value), location)
+        except ValidationError as error:
+            name = value.get("id") if isinstance(value, dict) else None
+            subject = f"rule {name}" if isinstance(name, str) and name else dotted(location)
+            for detail in error.errors(include_url=False):
+                unsupported = detail["type"] == "extra_forbidden" and detail["loc"] == ("mode",)
+                problem = NOT_SUPPORTED if unsupported else message(detail)
+                within = ": ".join(filter(None, (subject, dotted(detail["loc"]))))
+                problems.add((*location, *detail["loc"]), problem, subject=within)
+            continue
+        first = seen.setdefault(placed.rule.id, index)
+        if first != index:
+            text = f"this rule id is taken by {dotted((*root, first))}"
+            problems.add((*location, "id"), text, subject=placed.subject)
+        rules.append(placed)
+    return rules
+
+
+def _check_glob(glob: str) -> None:
+    """Raise :class:`ValueError` for a glob with a bracket that is not closed or matches nothing."""
+    at = glob.find("[")
+    while at >= 0:
+        start = at + 2 if glob[at + 1 : at + 2] == "!" else at + 1
+        end = glob.find("]", start + 1)
+        if end < 0:
+            raise ValueError(f"the glob {glob} has a [ without its ]")
+        for first, last in re.findall(r"(.)-(.)", glob[start:end], re.DOTALL):
+            if first > last:
+                raise ValueError(f"the glob {glob} has the empty range {first}-{last}")
+        at = glob.find("[", end + 1)

@@ -1,0 +1,29 @@
+"""Everything about one call that its verdict may depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from toolgate.policy.contracts import Contract
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """One call, as policy sees it.
+
+    ``args`` are the action's parameters, a JSON object; ``session_age`` is in seconds; ``now`` is
+    the time of the decision and carries its time zone.
+    """
+
+    args: dict[str, Any]
+    contract: Contract
+    action_id: str
+    action_type: str
+    proposal_id: str | None
+    agent_id: str
+    framework: str | None
+    session_id: str
+    session_age: float
+    now: datetime

@@ -1,0 +1,145 @@
+"""Makes a policy ready to decide: reads its document, checks every rule, compiles conditions."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+
+from toolgate import jsonvalue
+from toolgate.config import Expiry, GateConfig
+from toolgate.errors import PolicyError
+from toolgate.policy.conditions import Condition, ConditionCompiler, ConditionError
+from toolgate.policy.contracts import ALWAYS_HELD
+from toolgate.policy.document import ApprovalTerms, PlacedRule, read_document, read_rules
+from toolgate.policy.verdict import ApprovalRequirement, ApproverGroup, CompiledRule, Policy
+from toolgate.sourcefile import Problems, SourceFile, UnreadableSource, read
+
+
+def compile_policy(config: GateConfig) -> Policy:
+    """Read and compile the policy a configuration names; without one, no rules (id ``none``).
+
+    Raises :class:`PolicyError` with everything that is wrong with it, in the order of its lines.
+    """
+    section = config.policy
+    source, policy_id, placed, problems = _read_rules(config)
+    try:
+        compiler = ConditionCompiler(section.vars)
+    except ConditionError as error:
+        # Without its constants no condition can be judged: these problems come alone.
+        raise PolicyError(
+            config.source.name, [f"policy.vars: {problem}" for problem in error.problems]
+        ) from None
+    rules = [_compile_rule(item, config, compiler, problems) for item in placed]
+    if problems:
+        raise PolicyError(source.name, list(problems))
+    document = {
+        "version": 1,
+        "id": policy_id,
+        "rules": [item.rule.model_dump(mode="json", exclude_defaults=True) for item in placed],
+        "allow_up_to": section.allow_up_to,
+        "vars": section.vars,
+    }
+    return Policy(
+        policy_id,
+        jsonvalue.digest(document),
+        rules,
+        compiler,
+        allow_up_to=section.allow_up_to,
+        floor=ApprovalRequirement(
+            (ApproverGroup(None, _pinned(config), 1),), _seconds(config.approvals.expires)
+        ),
+        warnings=_warnings(rules, placed, config, Problems(source.lines)),
+    )
+
+
+def _read_rules(config: GateConfig) -> tuple[SourceFile, str, list[PlacedRule], Problems]:
+    """Return where the rules are written, the document's id, its rules, and their problems."""
+    section = config.policy
+    if section.file is None:
+        problems = Problems(config.source.lines)
+        if section.rules is None:
+            return config.source, "none", [], problems
+        rules = read_rules(section.rules, ("policy", "rules"), problems)
+        return config.source, "inline", rules, problems
+    try:
+        source = read(section.file)
+    except UnreadableSource as error:
+        raise PolicyError(str(section.file), error.problems) from None
+    problems = Problems(source.lines)
+    policy_id, rules = read_document(source.value, problems)
+    return source, policy_id, rules, problems
+
+
+def _compile_rule(
+    placed: PlacedRule, config: GateConfig, compiler: ConditionCompiler, problems: Problems
+) -> CompiledRule:
+    rule, terms = placed.rule, placed.rule.approval or ApprovalTerms()
+
+    def condition(field: str, text: str | None) -> Condition | None:
+        try:
+            return None if text is None else compiler.compile(text)
+        except ConditionError as error:
+            for problem in error.problems:
+                subject = f"{placed.subject}: {field}"
+                problems.add((*placed.location, field), problem, subject=subject)
+            return None
+
+    pinned = _pinned(config)
+    unknown = sorted(set(terms.approvers or ()) - set(pinned))
+    if unknown:
+        problems.add(
+            (*placed.location, "approval", "approvers"),
+            f"{', '.join(unknown)} is not among approvals.approvers of the configuration",
+            subject=f"{placed.subject}: approval.approvers",
+        )
+    approvers = tuple(sorted(terms.approvers)) if terms.approvers is not None else pinned
+    if terms.quorum > max(len(approvers), 1):
+        problems.add(
+            (*placed.location, "approval", "quorum"),
+            f"{terms.quorum} must approve, but there are only {len(approvers)} approvers",
+            subject=f"{placed.subject}: approval.quorum",
+        )
+    return CompiledRule(
+        id=rule.id,
+        effect=rule.effect,
+        reason=rule.reason,
+        types=frozenset(rule.types or ()),
+        globs=None
+        if rule.tools is None
+        else tuple(re.compile(fnmatch.translate(glob)) for glob in rule.tools),
+        when=condition("when", rule.when),
+        unless=condition("unless", rule.unless),
+        group=ApproverGroup(rule.id, approvers, terms.quorum),
+        expires=_seconds(terms.expires or config.approvals.expires),
+    )
+
+
+def _warnings(
+    rules: Sequence[CompiledRule], placed: Sequence[PlacedRule], config: GateConfig, found: Problems
+) -> list[str]:
+    for item, rule in zip(placed, rules, strict=True):
+        for index, glob in enumerate(rule.globs or ()):
+            text = (item.rule.tools or ())[index]
+            if text != "*" and not any(map(glob.match, config.tools)):
+                found.add(
+                    (*item.location, "tools", index),
+                    f"{text} matches no configured tool",
+                    subject=item.subject,
+                )
+    warnings = list(found)
+    holding = [f"rule {rule.id}" for rule in rules if rule.effect == "hold"]
+    holding += [f"level 4 of {n}" for n, tool in config.tools.items() if tool.level == ALWAYS_HELD]
+    if holding and not config.approvals.approvers:
+        warnings.append(
+            f"approvals.approvers is empty, so what {', '.join(holding)} would hold is rejected"
+        )
+    return warnings
+
+
+def _pinned(config: GateConfig) -> tuple[str, ...]:
+    return tuple(sorted(approver.id for approver in config.approvals.approvers))
+
+
+def _seconds(expiry: Expiry) -> float | None:
+    return None if expiry == "never" else expiry

@@ -1,0 +1,297 @@
+"""The verdict: what policy says of one call. Pure: no I/O and no clock.
+
+The rules of the decision, in order:
+
+1. Deny beats hold beats allow, whatever the order of the rules. Every matching rule of the winning
+   effect is reported.
+2. Level 5 is always denied. Level 4 is at least held: by the rules that hold it, else by any one
+   pinned approver. No rule lifts either.
+3. When no rule matches, a level up to ``allow_up_to`` is allowed and everything else is denied.
+4. A rule matches when its ``when`` is true and its ``unless`` is false. When either cannot be
+   evaluated, an allow rule does not match, a deny or hold rule does, and the verdict says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from toolgate.ir import ActionType
+from toolgate.policy.conditions import (
+    Condition,
+    ConditionCompiler,
+    EvaluationError,
+    Scope,
+)
+from toolgate.policy.contracts import ALWAYS_DENIED, ALWAYS_HELD, Contract
+from toolgate.policy.document import Effect
+from toolgate.policy.facts import CallFacts
+
+__all__ = [
+    "ApprovalRequirement",
+    "ApproverGroup",
+    "CallFacts",
+    "CompiledRule",
+    "Policy",
+    "RuleError",
+    "Verdict",
+]
+
+_PRECEDENCE: tuple[Effect, ...] = ("deny", "hold", "allow")
+_MAX_REACHES = 4096
+_MAX_VERDICTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ApproverGroup:
+    """Of these approvers, ``quorum`` must approve; ``rule`` is None for the floor of level 4."""
+
+    rule: str | None
+    approvers: tuple[str, ...]
+    quorum: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequirement:
+    """What a hold asks of people: every group's quorum, within ``expires`` seconds (None: ever)."""
+
+    groups: tuple[ApproverGroup, ...]
+    expires: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain form that is stored and hashed."""
+        groups = [
+            {"rule": group.rule, "approvers": list(group.approvers), "quorum": group.quorum}
+            for group in self.groups
+        ]
+        return {"groups": groups, "expires": self.expires}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> ApprovalRequirement:
+        """Read what :meth:`to_json` wrote."""
+        groups = (
+            ApproverGroup(group["rule"], tuple(group["approvers"]), group["quorum"])
+            for group in value["groups"]
+        )
+        return cls(tuple(groups), value["expires"])
+
+
+@dataclass(frozen=True, slots=True)
+class RuleError:
+    """A rule whose condition could not be evaluated for this call, and why."""
+
+    rule: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What policy says of one call.
+
+    ``rules`` are the ids of the matching rules of the winning effect, in the document's order; none
+    when a floor or ``allow_up_to`` decided. ``reason`` is for the model: it can act on it.
+    ``requirement`` is what a hold asks of people. ``policy`` and ``digest`` name the document.
+    """
+
+    effect: Effect
+    rules: tuple[str, ...]
+    reason: str
+    requirement: ApprovalRequirement | None
+    errors: tuple[RuleError, ...]
+    policy: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """A rule ready to be asked: globs, conditions and approval terms resolved.
+
+    ``globs`` are what it says of tool calls (None: nothing), ``types`` of actions by their type.
+    """
+
+    id: str
+    effect: Effect
+    reason: str | None
+    types: frozenset[ActionType]
+    globs: tuple[re.Pattern[str], ...] | None
+    when: Condition | None
+    unless: Condition | None
+    group: ApproverGroup
+    expires: float | None
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """The conditions it has, ``when`` before ``unless``."""
+        return [condition for condition in (self.when, self.unless) if condition is not None]
+
+    def reaches(self, action_type: str, tool: str) -> bool:
+        """Tell whether the rule is about such calls, its conditions apart."""
+        if action_type == ActionType.TOOL_CALL and self.globs is not None:
+            return any(glob.match(tool) for glob in self.globs)
+        return action_type in self.types
+
+    def matches(self, call: _Call) -> tuple[bool, str | None]:
+        """Tell whether the rule matches the call, and the error if a condition had one."""
+        try:
+            if self.when is not None and not self.when.test(call.bound()):
+                return False, None
+            if self.unless is not None and self.unless.test(call.bound()):
+                return False, None
+        except EvaluationError as error:
+            return self.effect != "allow", str(error)
+        return True, None
+
+
+class _Call:
+    """One call's facts, converted for conditions when the first one is evaluated."""
+
+    __slots__ = ("_bound", "_facts", "_scope")
+
+    def __init__(self, scope: Scope, facts: CallFacts) -> None:
+        self._scope = scope
+        self._facts = facts
+        self._bound: Any = None
+
+    def bound(self) -> Any:
+        if self._bound is None:
+            self._bound = self._scope.bind(self._facts)
+        return self._bound
+
+
+class _Reach:
+    """The rules about one tool (or type of state action), by effect in order of precedence."""
+
+    __slots__ = ("rules", "scope", "settled", "verdicts")
+
+    def __init__(self, rules: Sequence[CompiledRule], scope: Scope | None) -> None:
+        self.rules = [
+            (effect, tuple(rule for rule in rules if rule.effect == effect))
+            for effect in _PRECEDENCE
+        ]
+        self.scope = scope
+        self.settled: Verdict | None = None
+        self.verdicts: dict[tuple[Effect, tuple[str, ...]], Verdict] = {}
+
+
+class Policy:
+    """A compiled policy, ready to decide. Made by :func:`toolgate.policy.compile_policy`."""
+
+    def __init__(
+        self,
+        policy_id: str,
+        digest: str,
+        rules: Sequence[CompiledRule],
+        compiler: ConditionCompiler,
+        *,
+        allow_up_to: int,
+        floor: ApprovalRequirement,
+        warnings: Sequence[str],
+    ) -> None:
+        self.id = policy_id
+        self.digest = digest
+        self.warnings = tuple(warnings)
+        self._rules = tuple(rules)
+        self._compiler = compiler
+        self._allow_up_to = allow_up_to
+        self._floor = floor
+        self._reaches: dict[tuple[str, str, int], _Reach] = {}
+
+    def decide(self, facts: CallFacts) -> Verdict:
+        """Return the verdict on one call; every call gets one, whatever its arguments hold."""
+        contract = facts.contract
+        reach = self._reach(facts.action_type, contract)
+        if reach.settled is not None:
+            return reach.settled
+        scope = reach.scope
+        return self._judge(contract, reach, None if scope is None else _Call(scope, facts))
+
+    def settled(self, action_type: str, contract: Contract) -> Verdict | None:
+        """Return the verdict on every such call, or None when it depends on the call."""
+        return self._reach(action_type, contract).settled
+
+    def conditional_rules(self, action_type: str, contract: Contract) -> tuple[str, ...]:
+        """Return the ids of the rules whose conditions decide over such calls."""
+        by_effect = (rules for _, rules in self._reach(action_type, contract).rules)
+        return tuple(rule.id for rules in by_effect for rule in rules if rule.conditions)
+
+    def _reach(self, action_type: str, contract: Contract) -> _Reach:
+        key = (action_type, contract.name, contract.level)
+        reach = self._reaches.get(key)
+        if reach is None:
+            rules = [rule for rule in self._rules if rule.reaches(action_type, contract.name)]
+            conditions = [condition for rule in rules for condition in rule.conditions]
+            reach = _Reach(rules, self._compiler.scope(conditions) if conditions else None)
+            if reach.scope is None:
+                reach.settled = self._judge(contract, reach, None)
+            if len(self._reaches) >= _MAX_REACHES:
+                self._reaches.clear()
+            self._reaches[key] = reach
+        return reach
+
+    def _judge(self, contract: Contract, reach: _Reach, call: Any) -> Verdict:
+        tool, level = contract.name, contract.level
+        errors: list[RuleError] = []
+        for effect, rules in reach.rules:
+            matched = []
+            for rule in rules:
+                matches, error = rule.matches(call)
+                if error is not None:
+                    errors.append(RuleError(rule.id, error))
+                if matches:
+                    matched.append(rule)
+            if effect == "deny" and level >= ALWAYS_DENIED:
+                floor = f"level {level}: {tool} never runs"
+                return self._verdict(reach, "deny", tool, matched, errors, floor)
+            if matched:
+                return self._verdict(reach, effect, tool, matched, errors)
+            if effect == "hold" and level >= ALWAYS_HELD:
+                floor = f"level {level}: {tool} always waits for a person's approval"
+                return self._verdict(reach, "hold", tool, (), errors, floor)
+        if level <= self._allow_up_to:
+            reason = f"level {level} needs no rule (allow_up_to is {self._allow_up_to})"
+            return self._verdict(reach, "allow", tool, (), errors, reason)
+        reason = f"no rule allows {tool} (level {level}; allow_up_to is {self._allow_up_to})"
+        return self._verdict(reach, "deny", tool, (), errors, reason)
+
+    def _verdict(
+        self,
+        reach: _Reach,
+        effect: Effect,
+        tool: str,
+        matched: Sequence[CompiledRule],
+        errors: Sequence[RuleError],
+        *reasons: str,
+    ) -> Verdict:
+        ids = tuple([rule.id for rule in matched])
+        # Without errors the same rules mean the same verdict, word for word.
+        verdict = None if errors else reach.verdicts.get((effect, ids))
+        if verdict is not None:
+            return verdict
+        said = [*reasons, *(rule.reason or _default_reason(rule, tool) for rule in matched)]
+        said += [f"rule {error.rule} could not be evaluated: {error.error}" for error in errors]
+        requirement = None
+        if effect == "hold":
+            requirement = _requirement(matched) if matched else self._floor
+        reason = "; ".join(dict.fromkeys(said))
+        verdict = Verdict(effect, ids, reason, requirement, tuple(errors), self.id, self.digest)
+        if not errors and len(reach.verdicts) < _MAX_VERDICTS:
+            reach.verdicts[effect, ids] = verdict
+        return verdict
+
+
+def _requirement(holds: Iterable[CompiledRule]) -> ApprovalRequirement:
+    """Every hold's requirement must be met, so the shortest expiry counts; order plays no part."""
+    by_id = sorted(holds, key=lambda rule: rule.id)
+    limits = [rule.expires for rule in by_id if rule.expires is not None]
+    return ApprovalRequirement(tuple(rule.group for rule in by_id), min(limits, default=None))
+
+
+def _default_reason(rule: CompiledRule, tool: str) -> str:
+    match rule.effect:
+        case "deny":
+            return f"rule {rule.id} denies {tool}"
+        case "hold":
+            return f"rule {rule.id} holds {tool} for a person's approval"
+    return f"rule {rule.id} allows {tool}"
