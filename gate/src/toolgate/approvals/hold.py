@@ -1,0 +1,71 @@
+"""What is held: one action, the approval it needs, and the digest that names exactly that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolgate import jsonvalue
+from toolgate.jsonvalue import JSONValue
+from toolgate.policy.verdict import ApprovalRequirement
+
+MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An action that waits for people. Times are microseconds since the epoch, UTC.
+
+    ``deadline`` is ``None`` for a hold that never expires. ``digest`` names the uid, tool,
+    arguments and approval requirement: a statement that names another digest is about something
+    else.
+    """
+
+    hold_id: str
+    uid: str
+    session: str
+    tool: str
+    args: dict[str, JSONValue]
+    requirement: ApprovalRequirement
+    digest: str
+    rules: tuple[str, ...]
+    reason: str
+    policy_digest: str
+    opened_at: int
+    deadline: int | None
+
+    @property
+    def approvers(self) -> tuple[str, ...]:
+        """Everybody who may speak on this hold, sorted."""
+        return tuple(sorted({a for group in self.requirement.groups for a in group.approvers}))
+
+    @property
+    def quorum(self) -> int:
+        """The largest number of approvals that one rule asks for."""
+        return max((group.quorum for group in self.requirement.groups), default=1)
+
+
+def deadline_of(requirement: ApprovalRequirement, opened_at: int) -> int | None:
+    """Return when a hold opened at ``opened_at`` expires (microseconds), or ``None`` for never."""
+    if requirement.expires is None:
+        return None
+    return opened_at + round(requirement.expires * MICROSECONDS)
+
+
+def hold_digest(
+    uid: str, tool: str, args: dict[str, JSONValue], requirement: ApprovalRequirement
+) -> str:
+    """Return the digest an approval must name: over uid, tool, arguments, effects and requirement.
+
+    A single call has no expected effects and no compensation; they are part of the digest all the
+    same, so that a plan's hold is named by the same rule.
+    """
+    return jsonvalue.digest(
+        {
+            "uid": uid,
+            "tool": tool,
+            "args": args,
+            "expected_effects": {},
+            "compensation": None,
+            "requirement": requirement.to_json(),
+        }
+    )

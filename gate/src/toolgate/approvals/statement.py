@@ -1,0 +1,93 @@
+"""What an approver signs: this hold, this action, this digest, yes or no."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from toolgate import clock, jsonvalue
+from toolgate.approvals import dsse
+from toolgate.approvals.hold import Hold
+from toolgate.errors import ApprovalError, JSONError
+
+PAYLOAD_TYPE = "application/vnd.toolgate.approval+json"
+"""Binds a signature to this use: an envelope signed for anything else is no approval."""
+
+VERSION = 1
+Answer = Literal["approve", "deny"]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """An approver's answer. ``at`` is the approver's own clock, microseconds since the epoch."""
+
+    hold: str
+    action: str
+    digest: str
+    verdict: Answer
+    approver: str
+    at: int
+    reason: str | None = None
+
+
+def sign(
+    hold: Hold,
+    verdict: Answer,
+    approver: str,
+    key: Ed25519PrivateKey,
+    at: int,
+    reason: str | None = None,
+) -> bytes:
+    """Return a signed envelope in which ``approver`` answers ``hold`` at ``at`` (microseconds)."""
+    payload = {
+        "version": VERSION,
+        "hold": hold.hold_id,
+        "action": hold.uid,
+        "digest": hold.digest,
+        "verdict": verdict,
+        "approver": approver,
+        "at": clock.to_text(at),
+    }
+    if reason is not None:
+        payload["reason"] = reason
+    return dsse.sign(jsonvalue.canonical(payload), PAYLOAD_TYPE, approver, key)
+
+
+def read(envelope: dsse.Envelope) -> Statement:
+    """Return the statement an envelope carries; who signed it is for the caller to verify.
+
+    Raises :class:`ApprovalError` when the payload is of another type, version or shape. A field
+    that this version does not know is refused too: it could change what was approved.
+    """
+    if envelope.payload_type != PAYLOAD_TYPE:
+        raise ApprovalError(f"the envelope carries {envelope.payload_type!r}, not an approval")
+    try:
+        value = jsonvalue.parse(envelope.payload)
+    except JSONError as error:
+        raise ApprovalError(f"the statement is not JSON: {error}") from None
+    if not isinstance(value, dict) or value.get("version") != VERSION:
+        raise ApprovalError(f"the statement is not of version {VERSION}")
+    required = {"version", "hold", "action", "digest", "verdict", "approver", "at"}
+    if not required <= value.keys() <= required | {"reason"}:
+        odd = sorted(required ^ (value.keys() - {"reason"}))
+        raise ApprovalError(f"the statement lacks or adds fields: {', '.join(odd)}")
+    texts = {name: value[name] for name in value if name != "version"}
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise ApprovalError("a field of the statement is not a string")
+    if texts["verdict"] not in ("approve", "deny"):
+        raise ApprovalError(f"the verdict is {texts['verdict']!r}, neither approve nor deny")
+    try:
+        at = clock.from_text(texts["at"])
+    except ValueError as error:
+        raise ApprovalError(f"`at` is not a time: {error}") from None
+    return Statement(
+        hold=texts["hold"],
+        action=texts["action"],
+        digest=texts["digest"],
+        verdict=cast(Answer, texts["verdict"]),
+        approver=texts["approver"],
+        at=at,
+        reason=texts.get("reason"),
+    )
