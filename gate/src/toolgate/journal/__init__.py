@@ -1,0 +1,11 @@
+"""The gate's memory and its evidence: one store with an event log and the projections it implies.
+
+``events``   the table of event kinds
+``chain``    hashes and MACs, pure
+``key``      the journal key, which lives outside the store
+``records``  the rows whose content decides something, and the bytes their MACs cover
+``store``    what a store must offer; ``sqlite`` is the embedded one
+``journal``  one run's hand on the store: transactions, chain head, group commit
+``liveness`` how one gate knows that another is gone
+``verify``   recomputing every chain
+"""

@@ -1,0 +1,113 @@
+"""What a store must offer: transactions over plain rows. It is not trusted, and decides nothing.
+
+Rows cross this boundary as tuples in the order of the records' fields, followed by their MAC; the
+:mod:`toolgate.journal.journal` above seals and verifies them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from toolgate.journal.events import Event
+from toolgate.journal.records import ApprovalRow
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+class StoreBusy(Exception):
+    """Another process holds the write lock at this moment; try again shortly."""
+
+
+class Store(Protocol):
+    """One connection to a journal's store.
+
+    Every method raises :class:`~toolgate.errors.JournalUnavailable` when the store cannot be read
+    or written.
+    """
+
+    def begin(self) -> None:
+        """Start a transaction under the write lock; raises :class:`StoreBusy` when it is held."""
+
+    def commit(self) -> None:
+        """Make the transaction durable."""
+
+    def rollback(self) -> None:
+        """Undo the transaction, if there is one."""
+
+    def savepoint(self) -> None:
+        """Mark a point inside the transaction."""
+
+    def release_savepoint(self) -> None:
+        """Keep what was done since the last mark."""
+
+    def rollback_to_savepoint(self) -> None:
+        """Undo what was done since the last mark, and forget the mark."""
+
+    def version(self) -> int:
+        """Return a number that changes when another connection has committed."""
+
+    def meta(self, key: str) -> str | None:
+        """Return a value that belongs to the whole journal."""
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Set a value that belongs to the whole journal."""
+
+    def last_seq(self) -> int:
+        """Return the place of the last event, 0 for an empty log."""
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Add events to the log."""
+
+    def event(self, seq: int) -> Event | None:
+        """Return one event."""
+
+    def last_seq_of(self, action: str) -> int:
+        """Return the place of the last event about an action, by index; 0 when there is none."""
+
+    def last_event(self, action: str, kind: str) -> Event | None:
+        """Return an action's last event of a kind, by index."""
+
+    def events(
+        self, *, after: int = 0, action: str | None = None, session: str | None = None
+    ) -> Iterator[Event]:
+        """Iterate over the log in order, one consistent view of it."""
+
+    def insert(self, table: str, row: Row) -> None:
+        """Add a row to a projection (``action``, ``hold`` or ``session``)."""
+
+    def update(self, table: str, row: Row, was: int) -> bool:
+        """Replace the row of the same first column if its ``last_seq`` is ``was``; tell so."""
+
+    def get(self, table: str, key: str) -> Row | None:
+        """Return the projection's row whose first column is ``key``."""
+
+    def action_by_key(self, project: str, agent: str, key: str) -> Row | None:
+        """Return the action that an idempotency key names."""
+
+    def action_by_content(self, session: str, content: str) -> Row | None:
+        """Return a session's latest action of this content that is held or that a person denied."""
+
+    def executing(self) -> Iterator[Row]:
+        """Iterate over the actions that are executing, by index."""
+
+    def holds(self, status: str | None, limit: int, after: str | None) -> list[Row]:
+        """Return holds in the order they were opened, of one status or of all, after a hold id."""
+
+    def add_approval(self, hold: str, envelope: bytes, at: int) -> None:
+        """Put an approver's envelope beside its hold, durably, in a transaction of its own."""
+
+    def approvals(self, hold: str) -> list[ApprovalRow]:
+        """Return the envelopes received for a hold, in order of arrival."""
+
+    def last_approval(self) -> int:
+        """Return the number of the last approval received, 0 when there is none."""
+
+    def approvals_after(self, seq: int) -> list[tuple[int, str]]:
+        """Return ``(number, hold)`` of every approval received after the number ``seq``."""
+
+    def rows(self, table: str) -> Iterator[Row]:
+        """Iterate over a whole projection."""
+
+    def close(self) -> None:
+        """Close the connection."""
