@@ -1,0 +1,40 @@
+"""The command's tree: which function answers which word."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from toolgate import __version__
+from toolgate.cli import approvals, journal, keys
+from toolgate.cli.check import check
+from toolgate.cli.serve import serve as run_gate
+from toolgate.cli.terminal import ConfigOption
+
+app = typer.Typer(
+    help="Govern what AI agents do: every tool call is validated, judged by policy, and journaled.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(journal.app, name="journal")
+app.add_typer(keys.app, name="keys")
+app.command()(check)
+
+
+@app.command()
+def serve(config: ConfigOption) -> None:
+    """Run the gate as a sidecar: JSON-RPC on stdin and stdout."""
+    raise typer.Exit(run_gate(str(config)))
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Govern what AI agents do."""
+    if version:
+        typer.echo(f"toolgate {__version__}")
+        raise typer.Exit

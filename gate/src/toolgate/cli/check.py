@@ -1,0 +1,141 @@
+"""``toolgate check FILE``: is this configuration usable, and what does it mean for each tool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from toolgate.approvals.keys import load_public_key
+from toolgate.cli.terminal import (
+    BAD_INPUT,
+    JSONOption,
+    console,
+    errors,
+    print_json,
+    printable,
+    reported,
+)
+from toolgate.config import GateConfig, load_config
+from toolgate.errors import ApprovalError, ConfigError, PolicyError, SchemaError, ToolgateError
+from toolgate.ir import ActionType
+from toolgate.kernel.validation import compile_schema
+from toolgate.policy import Contract, Policy, compile_policy, contract_for
+from toolgate.sourcefile import Problems
+
+_COLOURS = {"allow": "green", "hold": "yellow", "deny": "red", "depends": "cyan"}
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="The gate's config file.", show_default=False)],
+    json: JSONOption = False,
+) -> None:
+    """Validate a config file with its policy, and show what holds for every tool."""
+    with reported():
+        config = load_config(file)
+    found: list[ToolgateError] = []
+    problems = list(_problems(config))
+    if problems:
+        found.append(ConfigError(config.source.name, problems))
+    try:
+        policy = compile_policy(config)
+    except PolicyError as error:
+        _refuse([*found, error])
+    if found:
+        _refuse(found)
+    report = _report(config, policy)
+    if json:
+        print_json(report)
+    else:
+        _print(report)
+
+
+def _refuse(found: Sequence[ToolgateError]) -> NoReturn:
+    for error in found:
+        errors.print(Text.assemble(("error: ", "bold red"), printable(str(error))), soft_wrap=True)
+    raise typer.Exit(BAD_INPUT)
+
+
+def _problems(config: GateConfig) -> Problems:
+    """Find what loading leaves to whoever uses it: keys and the operator's schemas."""
+    problems = Problems(config.source.lines)
+    owners: dict[bytes, str] = {}
+    for index, approver in enumerate(config.approvals.approvers):
+        location = ("approvals", "approvers", index, "public_key")
+        try:
+            raw = load_public_key(approver.public_key).public_bytes_raw()
+        except ApprovalError as error:
+            problems.add(location, str(error))
+            continue
+        owner = owners.setdefault(raw, approver.id)
+        if owner != approver.id:
+            problems.add(location, f"{owner} and {approver.id} have the same key")
+    for name, tool in config.tools.items():
+        try:
+            compile_schema(tool.parameters or {})
+        except SchemaError as error:
+            problems.add(("tools", name, "parameters"), str(error))
+    return problems
+
+
+def _report(config: GateConfig, policy: Policy) -> dict[str, Any]:
+    contracts = [contract_for(name, entry) for name, entry in config.tools.items()]
+    return {
+        "file": config.source.name,
+        "project": config.project,
+        "policy": {
+            "id": policy.id,
+            "digest": policy.digest,
+            "allow_up_to": config.policy.allow_up_to,
+        },
+        "approvers": [approver.id for approver in config.approvals.approvers],
+        "tools": {
+            contract.name: {**contract.public(), "verdict": _outlook(contract, policy)}
+            for contract in contracts
+        },
+        "warnings": list(policy.warnings),
+    }
+
+
+def _outlook(contract: Contract, policy: Policy) -> dict[str, Any]:
+    verdict = policy.settled(ActionType.TOOL_CALL, contract)
+    if verdict is not None:
+        return {"effect": verdict.effect, "reason": verdict.reason}
+    rules = ", ".join(policy.conditional_rules(ActionType.TOOL_CALL, contract))
+    return {"effect": "depends", "reason": f"rules with conditions decide ({rules})"}
+
+
+def _print(report: dict[str, Any]) -> None:
+    policy = report["policy"]
+    approvers = ", ".join(report["approvers"]) or "none"
+    for label, text in (
+        ("config", f"{report['file']} (project {report['project']})"),
+        ("policy", f"{policy['id']} {policy['digest']}"),
+        ("allowed", f"without a rule: up to level {policy['allow_up_to']}"),
+        ("approvers", approvers),
+    ):
+        console.print(Text.assemble((f"{label:10}", "bold"), printable(text)), soft_wrap=True)
+    table = Table("tool", "level", "contract", "verdict")
+    for name, tool in report["tools"].items():
+        effect, reason = tool["verdict"]["effect"], tool["verdict"]["reason"]
+        terms = [tool["reversibility"], tool["blast_radius"], *tool["labels"]]
+        terms += ["idempotent"] if tool["idempotent"] else []
+        terms += [f"{tool['timeout_ms'] / 1000:g} s"]
+        table.add_row(
+            Text(printable(name)),
+            str(tool["level"]),
+            Text(printable(", ".join(terms))),
+            Text.assemble((effect, _COLOURS[effect]), printable(f": {reason}")),
+        )
+    if report["tools"]:
+        console.print(table)
+    else:
+        console.print("No tool has an entry: every tool gets the conservative contract.")
+    for warning in report["warnings"]:
+        console.print(
+            Text.assemble(("warning: ", "bold yellow"), printable(warning)), soft_wrap=True
+        )

@@ -1,0 +1,41 @@
+"""``toolgate keys``: an approver's key pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolgate.approvals.keys import new_private_key, public_key_text
+from toolgate.cli.terminal import JSONOption, console, print_json, reported
+from toolgate.errors import ApprovalError
+
+app = typer.Typer(help="Key pairs of approvers.", no_args_is_help=True)
+
+
+@app.callback()
+def keys() -> None:
+    """Key pairs of approvers."""
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="ID", help="The approver's id in the config.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="The folder to write ID.key to.", metavar="FOLDER")
+    ] = Path(),
+    as_json: JSONOption = False,
+) -> None:
+    """Make an Ed25519 key pair: write ID.key (mode 0600), print the public half for the config."""
+    with reported():
+        if not name or name != Path(name).name or name.startswith("."):
+            raise ApprovalError(f"{name!r} cannot be a file's name; an id is a plain word")
+        path = out / f"{name}.key"
+        public = public_key_text(new_private_key(path).public_key())
+    if as_json:
+        print_json({"id": name, "public_key": public, "private_key_file": str(path)})
+        return
+    console.print(f"wrote {path}: keep it private, it signs for {name}", markup=False)
+    console.print("add to the gate's config, under approvals.approvers:\n", markup=False)
+    console.print(f'    - {{id: {name}, public_key: "{public}"}}', markup=False, soft_wrap=True)

@@ -1,0 +1,68 @@
+"""What the commands share: the config option, printing for people and for machines, exit codes.
+
+What agents wrote is shown to people who decide on it, so nothing in it may act on their terminal:
+every character that does not print is shown by its number.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from toolgate.config import GateConfig, load_config
+from toolgate.errors import ToolgateError
+from toolgate.jsonvalue import JSONValue
+
+NO = 1
+BAD_INPUT = 2
+
+ConfigOption: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--config", "-c", envvar="TOOLGATE_CONFIG", help="The gate's config file.", metavar="FILE"
+    ),
+]
+JSONOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Report the gate's own errors on stderr, and exit with 2."""
+    try:
+        yield
+    except ToolgateError as error:
+        errors.print(Text.assemble(("error: ", "bold red"), printable(str(error))))
+        raise typer.Exit(BAD_INPUT) from None
+
+
+def config_of(path: Path) -> GateConfig:
+    """Load the deployment's config, for use inside :func:`reported`."""
+    return load_config(path)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with everything that does not print, but line ends, shown by its number."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else f"\\u{{{ord(char):x}}}" for char in text
+    )
+
+
+def pretty(value: JSONValue) -> str:
+    """Return a JSON value for people to read, safe to print."""
+    return printable(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True))
+
+
+def print_json(value: JSONValue) -> None:
+    """Print one JSON value as one line, in ASCII."""
+    sys.stdout.write(json.dumps(value, sort_keys=True) + "\n")

@@ -1,0 +1,432 @@
+"""One client connection: the wire's methods on one side, the kernel on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from toolgate import __version__, jsonvalue
+from toolgate.approvals.keys import load_public_key
+from toolgate.config import GateConfig, MemoryJournal
+from toolgate.errors import (
+    ApprovalError,
+    ConfigError,
+    JournalError,
+    JournalTampered,
+    SchemaError,
+)
+from toolgate.ir import ToolSchema
+from toolgate.journal.events import EventKind
+from toolgate.journal.journal import Journal, Transaction
+from toolgate.journal.opening import open_journal
+from toolgate.jsonvalue import JSONValue
+from toolgate.kernel.engine import Engine, ToolRun, Unrecorded
+from toolgate.kernel.records import Call, content_digest
+from toolgate.kernel.result import ToolError, ToolLost, ToolOutput, ToolReply
+from toolgate.kernel.session import open_session
+from toolgate.kernel.steps import KeyConflict, Settings, Steps
+from toolgate.kernel.tools import ToolConflict, ToolRegistry
+from toolgate.policy.contracts import contract_for
+from toolgate.policy.loading import compile_policy
+from toolgate.policy.verdict import Policy
+from toolgate.wire.messages import ErrorCode, Reply, RequestId, RPCError
+from toolgate.wire.peer import Peer
+from toolgate.wire.transport import Transport
+
+PROTOCOL = "1"
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Params(BaseModel):
+    """Parameters of a method. What this version does not know is ignored: the wire may grow."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _Govern(_Params):
+    tool: Annotated[str, Field(min_length=1, max_length=256)]
+    args: dict[str, Any] = {}
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    timeout_ms: Annotated[int, Field(gt=0)] | None = None
+    parent: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class _Resume(_Params):
+    uid: str
+    wait_ms: Annotated[int, Field(ge=0)] | None = 0
+    """``None`` waits as long as it takes."""
+
+
+class _Withdraw(_Params):
+    uid: str
+
+
+class _Holds(_Params):
+    status: Literal["pending", "released", "denied", "expired", "withdrawn"] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    after: str | None = None
+
+
+class _Cancel(_Params):
+    id: int | str
+
+
+@dataclass(slots=True)
+class _Call:
+    """A request of the client that may take long: what a ``cancel`` reaches."""
+
+    cancelled: asyncio.Future[None]
+    uid: str | None = None
+
+
+class Gate:
+    """Serves one client until it shuts the gate down or goes away."""
+
+    def __init__(self, config: GateConfig, transport: Transport) -> None:
+        """Read the policy and open the journal; nothing is served yet.
+
+        Raises :class:`~toolgate.errors.PolicyError`, :class:`ConfigError` or :class:`JournalError`.
+        """
+        self._config = config
+        self._transport = transport
+        self._policy: Policy = compile_policy(config)
+        settings = _settings(config)
+        self.peer = Peer(transport.send, self, config.limits.max_message_bytes)
+        self._journal: Journal = open_journal(config)
+        self._tools = ToolRegistry(lambda name: contract_for(name, config.tools.get(name)))
+        self._session = self._begin(settings)
+        steps = Steps(
+            self._policy,
+            self._tools,
+            settings,
+            self._session,
+            self._journal.run,
+            self._journal.liveness.alive,
+        )
+        self._engine = Engine(self._journal, steps, settings, self._session.session, self)
+        self._journal.write_now(steps.doubt_the_dead)
+        self._calls: dict[RequestId, _Call] = {}
+        self._closing: str | None = None
+        self._closed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self) -> None:
+        """Announce the gate and serve until the client ends it (``shutdown``, or end of input)."""
+        self.peer.notify(
+            "ready",
+            {
+                "protocol": PROTOCOL,
+                "gate": {"name": "toolgate", "version": __version__},
+                "session": self._session.session,
+                "project": self._config.project,
+                "mode": self._config.mode,
+                "warnings": self._warnings(),
+            },
+        )
+        await self._closed.wait()
+        await self._transport.close()
+
+    def stop(self, reason: str) -> None:
+        """Shut down as the client's ``shutdown`` does: for signals."""
+        self._in_background(self._close(reason, self._config.limits.drain))
+
+    # -- what the peer asks of its handler ---------------------------------------------------------
+
+    async def handle_request(
+        self, identifier: RequestId, method: str, params: dict[str, JSONValue]
+    ) -> JSONValue:
+        """Answer one request of the client."""
+        serve = self._methods.get(method)
+        if serve is None:
+            raise RPCError(ErrorCode.METHOD_NOT_FOUND, f"there is no method {method!r}")
+        try:
+            return await serve(self, identifier, params)
+        except Unrecorded as error:
+            data: dict[str, JSONValue] = {"uid": error.uid, "ran": True}
+            raise RPCError(ErrorCode.JOURNAL_UNAVAILABLE, str(error), data) from None
+        except JournalTampered as error:
+            self._in_background(self._journal_tampering(str(error)))
+            raise RPCError(ErrorCode.JOURNAL_UNAVAILABLE, str(error)) from None
+        except JournalError as error:
+            raise RPCError(ErrorCode.JOURNAL_UNAVAILABLE, str(error)) from None
+
+    def handle_notification(self, method: str, params: dict[str, JSONValue]) -> None:
+        """Take a notification; the only one is ``cancel``."""
+        if method != "cancel":
+            self.handle_odd_message(f"a notification that is not known: {method!r}")
+            return
+        try:
+            identifier = _Cancel.model_validate(params).id
+        except ValidationError:
+            self.handle_odd_message("a cancel without the id of a request")
+            return
+        call = self._calls.get(identifier)
+        if call is not None and not call.cancelled.done():
+            call.cancelled.set_result(None)
+            if call.uid is not None:
+                self._engine.cancel(call.uid, "cancelled by the caller")
+
+    def handle_odd_message(self, what: str) -> None:
+        """Tell people about a message that nobody can be answered for."""
+        log(f"bad message from the client: {what}")
+
+    def handle_failure(self, error: Exception) -> None:
+        """Tell people about a defect of the gate itself."""
+        import traceback
+
+        log("internal error:\n" + "".join(traceback.format_exception(error)))
+
+    def handle_end(self) -> None:
+        """The client has gone: what runs is in doubt, what is held stays held."""
+        self._in_background(self._close("the client went away", 0))
+
+    # -- what the engine asks of its runner --------------------------------------------------------
+
+    def run(self, order: ToolRun, on_reply: Callable[[ToolReply], None]) -> None:
+        """Have the client run a tool's body."""
+        call = self._calls.get(order.call)
+        if call is not None:
+            call.uid = order.uid
+        self.peer.request(
+            "run_tool",
+            {
+                "call": order.call,
+                "tool": order.tool,
+                "args": order.args,
+                "uid": order.uid,
+                "attempt": order.attempt,
+                "timeout_ms": round(order.timeout * 1000),
+            },
+            lambda reply: on_reply(_tool_reply(reply)),
+        )
+
+    def cancel(self, uid: str, reason: str) -> None:
+        """Ask the client to stop a body."""
+        self.peer.notify("cancel_tool", {"uid": uid, "reason": reason})
+
+    # -- the methods of the wire -------------------------------------------------------------------
+
+    async def _register_tool(
+        self, identifier: RequestId, params: dict[str, JSONValue]
+    ) -> JSONValue:
+        self._refuse_when_closing()
+        declared = _read(ToolSchema, params)
+        try:
+            tool, new = self._tools.register(declared)
+        except ToolConflict as error:
+            raise RPCError(ErrorCode.TOOL_CONFLICT, str(error)) from None
+        except SchemaError as error:
+            raise _bad_params([str(error)]) from None
+        contract = tool.contract.public()
+        if new:
+            data = {
+                "name": declared.name,
+                "contract": contract,
+                "declared": jsonvalue.digest(declared.model_dump()),
+            }
+            await self._journal.transact(
+                lambda tx: tx.append(EventKind.TOOL_REGISTERED, data, session=self._session.session)
+            )
+        return {"name": declared.name, "contract": contract}
+
+    async def _govern(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        asked = _read(_Govern, params)
+        args_json = jsonvalue.canonical(asked.args)
+        call = Call(
+            tool=asked.tool,
+            args=asked.args,
+            args_json=args_json,
+            content=content_digest(asked.tool, args_json),
+            idempotency_key=asked.idempotency_key,
+            timeout=None if asked.timeout_ms is None else asked.timeout_ms / 1000,
+            parent=asked.parent,
+            metadata=asked.metadata,
+        )
+        self._admit_request(identifier)
+        try:
+            outcome = await self._engine.govern(call, identifier)
+        except KeyConflict as error:
+            raise _bad_params([f"idempotency_key: {error}"]) from None
+        finally:
+            del self._calls[identifier]
+        return outcome.to_json()
+
+    async def _resume(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        asked = _read(_Resume, params)
+        wait = None if asked.wait_ms is None else asked.wait_ms / 1000
+        call = self._admit_request(identifier)
+        try:
+            outcome = await self._engine.resume(asked.uid, identifier, wait, call.cancelled)
+        finally:
+            del self._calls[identifier]
+        return outcome.to_json()
+
+    async def _withdraw(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        self._refuse_when_closing()
+        asked = _read(_Withdraw, params)
+        return (await self._engine.withdraw(asked.uid)).to_json()
+
+    async def _holds(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        asked = _read(_Holds, params)
+        holds, after = self._engine.holds(asked.status, asked.limit, asked.after)
+        return {"holds": holds, "next": after}
+
+    async def _ping(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        return {}
+
+    async def _shutdown(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        await self._close("shutdown", self._config.limits.drain)
+        return {}
+
+    _methods: ClassVar = {
+        "register_tool": _register_tool,
+        "govern": _govern,
+        "resume": _resume,
+        "withdraw": _withdraw,
+        "holds": _holds,
+        "ping": _ping,
+        "shutdown": _shutdown,
+    }
+
+    # -- beginning and end -------------------------------------------------------------------------
+
+    def _begin(self, settings: Settings) -> Any:
+        self._journal.start(__version__)
+
+        def begin(tx: Transaction) -> Any:
+            session = open_session(tx, self._config.session, settings.project, settings.agent)
+            tx.append(
+                EventKind.POLICY_LOADED,
+                {"policy": self._policy.id, "digest": self._policy.digest},
+                session=session.session,
+            )
+            return session
+
+        return self._journal.write_now(begin)
+
+    def _warnings(self) -> list[JSONValue]:
+        warnings = list(self._policy.warnings)
+        if isinstance(self._config.journal, MemoryJournal):
+            warnings.append("the journal is in memory: it ends with this gate, and so do its holds")
+        for warning in warnings:
+            log(f"warning: {warning}")
+        return list(warnings)
+
+    def _refuse_when_closing(self) -> None:
+        if self._closing is not None:
+            raise RPCError(ErrorCode.SHUTTING_DOWN, "the gate is shutting down")
+
+    def _admit_request(self, identifier: RequestId) -> _Call:
+        self._refuse_when_closing()
+        limit = self._config.limits.max_in_flight
+        if self._engine.in_flight >= limit:
+            raise RPCError(
+                ErrorCode.TOO_MANY_IN_FLIGHT,
+                f"{limit} calls are in flight already (limits.max_in_flight); wait for one to end",
+            )
+        call = _Call(asyncio.get_running_loop().create_future())
+        self._calls[identifier] = call
+        return call
+
+    async def _close(self, reason: str, drain: float) -> None:
+        """Give every call in flight an end, then close the run. The first to come closes it."""
+        if self._closing is not None:
+            await self._closed.wait()
+            return
+        self._closing = reason
+        await self._engine.drain(drain)
+        own = asyncio.current_task()
+        others = [task for task in self.peer.serving if task is not own]
+        if others:
+            await asyncio.wait(others, timeout=_LAST_WORDS)
+        try:
+            self._journal.end(reason)
+        except JournalError as error:
+            log(f"the end of this run could not be journaled: {error}")
+        finally:
+            # After this turn, in which the reply to `shutdown` is sent.
+            asyncio.get_running_loop().call_soon(self._closed.set)
+
+    async def _journal_tampering(self, what: str) -> None:
+        log(f"TAMPERED JOURNAL: {what}")
+        await self._journal.transact(
+            lambda tx: tx.append(
+                EventKind.JOURNAL_TAMPERED, {"what": what}, session=self._session.session
+            )
+        )
+
+    def _in_background(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log(f"error: {task.exception()}")
+
+
+_LAST_WORDS = 5.0
+"""Seconds for the calls in flight to be answered once their bodies have been given an end."""
+
+
+def log(line: str) -> None:
+    """Tell people something, on stderr."""
+    sys.stderr.write(f"toolgate: {line}\n")
+    sys.stderr.flush()
+
+
+def _settings(config: GateConfig) -> Settings:
+    approvers, problems = {}, []
+    for approver in config.approvals.approvers:
+        try:
+            approvers[approver.id] = load_public_key(approver.public_key)
+        except ApprovalError as error:
+            problems.append(f"approvals.approvers: {approver.id}: public_key: {error}")
+    if problems:
+        raise ConfigError(config.source.name, problems)
+    return Settings(
+        project=config.project,
+        agent=config.agent.id,
+        framework=config.agent.framework,
+        mode=config.mode,
+        join_repeats=config.approvals.repeat == "join",
+        remember_denial=config.approvals.remember_denial,
+        approvers=approvers,
+    )
+
+
+def _read(model: type[M], params: dict[str, JSONValue]) -> M:
+    try:
+        return model.model_validate(params)
+    except ValidationError as error:
+        raise _bad_params(
+            [
+                f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
+                for detail in error.errors(include_url=False, include_input=False)
+            ]
+        ) from None
+
+
+def _bad_params(problems: list[str]) -> RPCError:
+    return RPCError(ErrorCode.INVALID_PARAMS, "; ".join(problems), {"problems": problems})
+
+
+def _tool_reply(reply: Reply | None) -> ToolReply:
+    """Return what the client says of a body, as the kernel speaks of it."""
+    if reply is None:
+        return ToolLost("the client went away while it ran")
+    if reply.error is not None:
+        data = reply.error.data if isinstance(reply.error.data, dict) else {}
+        kind = data.get("type")
+        return ToolError(reply.error.message, kind if isinstance(kind, str) else "Exception")
+    if not isinstance(reply.result, dict) or "output" not in reply.result:
+        return ToolError("the client's reply to run_tool has no `output`", "ProtocolError")
+    return ToolOutput(reply.result["output"])

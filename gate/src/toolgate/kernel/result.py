@@ -1,0 +1,99 @@
+"""What an execution came to. Pure.
+
+An output must be JSON (the wire has seen to that) and match ``returns`` where the tool declares
+it; a body that failed, that the client lost, or that ran out of time, each has its kind. Where
+nobody can know whether the body had its effect, the action is in doubt, and is never run again on
+its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from toolgate.ir import ActionStatus, OutcomeError, OutcomeKind
+from toolgate.jsonvalue import JSONValue
+from toolgate.kernel.tools import RegisteredTool
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutput:
+    """The body returned."""
+
+    output: JSONValue
+
+
+@dataclass(frozen=True, slots=True)
+class ToolError:
+    """The body raised: the type's name and the message, as the client tells them."""
+
+    message: str
+    type: str = "Exception"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolTimeout:
+    """The body has not ended in time, and may still be running. ``seconds`` is how long it had."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLost:
+    """Nobody will say how the body ended."""
+
+    reason: str
+
+
+ToolReply: TypeAlias = ToolOutput | ToolError | ToolTimeout | ToolLost
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an action ended, or that it is in doubt."""
+
+    status: ActionStatus
+    output: JSONValue = None
+    error: OutcomeError | None = None
+
+
+def ending(tool: RegisteredTool, reply: ToolReply) -> Ending:
+    """Judge what came back from a tool's body."""
+    name = tool.declared.name
+    match reply:
+        case ToolOutput(output):
+            problems = tool.result_problems(output)
+            if not problems:
+                return Ending(ActionStatus.SUCCEEDED, output)
+            listed = "; ".join(f"{p.pointer or '/'}: {p.message}" for p in problems)
+            return _failed(
+                OutcomeKind.INVALID_RESULT,
+                f"{name} ran, and what it returned is not what it declares: {listed}",
+                {"problems": [{"pointer": p.pointer, "message": p.message} for p in problems]},
+            )
+        case ToolError(message, kind):
+            return _failed(OutcomeKind.EXECUTION_FAILED, message or kind, {"type": kind})
+        case ToolTimeout(seconds):
+            return Ending(
+                ActionStatus.IN_DOUBT,
+                error=OutcomeError(
+                    OutcomeKind.EXECUTION_TIMEOUT,
+                    f"{name} did not end within {seconds:g} s; it may still be running. It is not "
+                    "run again, and a late result settles it",
+                ),
+            )
+        case ToolLost(reason):
+            return Ending(ActionStatus.IN_DOUBT, error=in_doubt(name, reason))
+
+
+def in_doubt(name: str, reason: str) -> OutcomeError:
+    """Return the error of an action whose body may or may not have run."""
+    return OutcomeError(
+        OutcomeKind.IN_DOUBT,
+        f"{name} may or may not have run: {reason}. It is not run again; look whether it had its "
+        "effect",
+    )
+
+
+def _failed(kind: OutcomeKind, message: str, details: dict[str, JSONValue]) -> Ending:
+    return Ending(ActionStatus.FAILED, error=OutcomeError(kind, message, details))

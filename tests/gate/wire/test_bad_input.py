@@ -1,0 +1,124 @@
+"""Whatever a client sends, the gate answers it and serves the next line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support.driver import Driver
+from support.people import config
+from toolgate.wire import messages
+
+BAD = {
+    "not json": (b"{nonsense", -32700),
+    "not utf-8": (b'{"jsonrpc":"2.0","id":1,"method":"\xff"}', -32700),
+    "duplicate key": (b'{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}', -32700),
+    "nan": (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":NaN}}', -32700),
+    "infinite": (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":1e999}}', -32700),
+    "nested too deep": (b"[" * 10_000, -32700),
+    "lone surrogate": (b'{"jsonrpc":"2.0","id":1,"method":"\\ud800"}', -32700),
+    "batch": (b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]', -32600),
+    "not an object": (b"42", -32600),
+    "no version": (b'{"id":"x","method":"ping"}', -32600),
+    "id is null": (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', -32600),
+    "id is a fraction": (b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', -32600),
+    "id is true": (b'{"jsonrpc":"2.0","id":true,"method":"ping"}', -32600),
+    "method is a number": (b'{"jsonrpc":"2.0","id":"x","method":1}', -32600),
+    "neither request nor reply": (b'{"jsonrpc":"2.0","id":"x"}', -32600),
+    "params are a list": (b'{"jsonrpc":"2.0","id":"x","method":"ping","params":[]}', -32602),
+    "unknown method": (b'{"jsonrpc":"2.0","id":"x","method":"run"}', -32601),
+    "private method": (b'{"jsonrpc":"2.0","id":"x","method":"__init__"}', -32601),
+    "wrong types": (
+        b'{"jsonrpc":"2.0","id":"x","method":"govern","params":{"tool":1,"args":[]}}',
+        -32602,
+    ),
+    "missing parameters": (b'{"jsonrpc":"2.0","id":"x","method":"resume"}', -32602),
+}
+
+
+@pytest.mark.parametrize(("line", "code"), BAD.values(), ids=BAD)
+async def test_bad_line_gets_its_error_and_the_next_line_is_served(
+    tmp_path: Path, line: bytes, code: int
+) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        gate.transport.feed(line + b"\n")
+        answer = await gate.unmatched.get()
+        assert await gate.request("ping") == {}
+    assert answer["error"]["code"] == code
+    assert answer["id"] in (None, "x")
+    assert "Traceback" not in answer["error"]["message"]
+
+
+async def test_oversized_message_is_refused_whole(tmp_path: Path) -> None:
+    async with Driver(tmp_path, config(limits={"max_message_bytes": 2000})) as gate:
+        tail = messages.request(7, "ping", {})
+        gate.transport.feed(b"x" * 5000 + tail)
+        answer = await gate.unmatched.get()
+        assert await gate.request("ping") == {}
+    assert answer["error"]["code"] == -32001
+    assert gate.unmatched.empty()
+
+
+async def test_reply_to_no_request_and_a_reply_sent_twice_are_ignored(tmp_path: Path) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        await gate.tool("search")
+        call = gate.send("govern", tool="search", args={})
+        run = await gate.runs.get()
+        gate.transport.feed(messages.result(99, {"output": "forged"}))
+        gate.answer(run, "first")
+        gate.answer(run, "second")
+        outcome = await call
+        again = await gate.request("resume", uid=outcome["uid"])
+    assert outcome["output"] == again["output"] == "first"
+
+
+async def test_id_of_a_request_under_way_cannot_be_used_again(tmp_path: Path) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        await gate.tool("search")
+        call = gate.send("govern", tool="search", args={})
+        run = await gate.runs.get()
+        identifier = call.identifier  # type: ignore[attr-defined]
+        gate._waiting.pop(identifier)
+        gate.transport.feed(messages.request(identifier, "ping", {}))
+        answer = await gate.unmatched.get()
+        gate.answer(run, 1)
+        outcome = await gate.unmatched.get()
+    assert answer["error"]["code"] == -32600
+    assert outcome["result"]["output"] == 1
+
+
+async def test_integers_keep_their_precision_from_client_to_body_and_back(tmp_path: Path) -> None:
+    number = 2**80 + 1
+    async with Driver(tmp_path, config()) as gate:
+        await gate.tool("search", lambda args: args["n"])
+        outcome = await gate.govern("search", {"n": number})
+    assert outcome["output"] == number
+
+
+async def test_cancel_of_nothing_or_without_an_id_is_ignored(tmp_path: Path) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        gate.transport.feed(messages.notification("cancel", {"id": 12345}))
+        gate.transport.feed(messages.notification("cancel", {}))
+        gate.transport.feed(messages.notification("unheard_of", {}))
+        assert await gate.request("ping") == {}
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.binary(max_size=60), max_size=20))
+def test_random_bytes_never_end_the_gate(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]
+) -> None:
+    import asyncio
+
+    async def survive() -> None:
+        folder = tmp_path_factory.mktemp("gate")
+        async with Driver(folder, config(journal="memory:")) as gate:
+            for piece in pieces:
+                gate.transport.feed(piece)
+            gate.transport.feed(b"\n")
+            assert await gate.request("ping") == {}
+
+    asyncio.run(asyncio.wait_for(survive(), 10))
