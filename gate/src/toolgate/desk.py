@@ -13,9 +13,10 @@ from pathlib import Path
 
 from toolgate import clock
 from toolgate.approvals import statement
-from toolgate.approvals.keys import load_private_key, load_public_key, public_key_text
+from toolgate.approvals.keys import load_private_key, public_key_text
 from toolgate.approvals.statement import Answer
 from toolgate.config import GateConfig
+from toolgate.deployment import pinned_keys
 from toolgate.errors import ApprovalError
 from toolgate.journal.events import Event
 from toolgate.journal.opening import inspect_journal
@@ -41,10 +42,7 @@ class Desk:
         """Open the deployment's journal; raises :class:`~toolgate.errors.JournalError`."""
         self._config = config
         self._journal = inspect_journal(config)
-        self._pinned = {
-            approver.id: load_public_key(approver.public_key)
-            for approver in config.approvals.approvers
-        }
+        self._pinned = pinned_keys(config)
 
     def close(self) -> None:
         """Close the journal."""

@@ -11,11 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toolgate import __version__, jsonvalue
-from toolgate.approvals.keys import load_public_key
 from toolgate.config import GateConfig, MemoryJournal
+from toolgate.deployment import pinned_keys
 from toolgate.errors import (
-    ApprovalError,
-    ConfigError,
     JournalError,
     JournalTampered,
     SchemaError,
@@ -92,7 +90,8 @@ class Gate:
     def __init__(self, config: GateConfig, transport: Transport) -> None:
         """Read the policy and open the journal; nothing is served yet.
 
-        Raises :class:`~toolgate.errors.PolicyError`, :class:`ConfigError` or :class:`JournalError`.
+        Raises :class:`~toolgate.errors.PolicyError`, :class:`~toolgate.errors.ConfigError` or
+        :class:`JournalError`.
         """
         self._config = config
         self._transport = transport
@@ -127,6 +126,10 @@ class Gate:
                 "session": self._session.session,
                 "project": self._config.project,
                 "mode": self._config.mode,
+                "limits": {
+                    "max_message_bytes": self._config.limits.max_message_bytes,
+                    "max_in_flight": self._config.limits.max_in_flight,
+                },
                 "warnings": self._warnings(),
             },
         )
@@ -384,14 +387,6 @@ def log(line: str) -> None:
 
 
 def _settings(config: GateConfig) -> Settings:
-    approvers, problems = {}, []
-    for approver in config.approvals.approvers:
-        try:
-            approvers[approver.id] = load_public_key(approver.public_key)
-        except ApprovalError as error:
-            problems.append(f"approvals.approvers: {approver.id}: public_key: {error}")
-    if problems:
-        raise ConfigError(config.source.name, problems)
     return Settings(
         project=config.project,
         agent=config.agent.id,
@@ -399,7 +394,7 @@ def _settings(config: GateConfig) -> Settings:
         mode=config.mode,
         join_repeats=config.approvals.repeat == "join",
         remember_denial=config.approvals.remember_denial,
-        approvers=approvers,
+        approvers=pinned_keys(config),
     )
 
 

@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 from support.driver import Driver
 from support.people import config
 from toolgate.wire import messages
+from toolgate.wire.messages import RPCError
 
 BAD = {
     "not json": (b"{nonsense", -32700),
-    "not utf-8": (b'{"jsonrpc":"2.0","id":1,"method":"\xff"}', -32700),
+    "not utf-8": (b'{"jsonrpc":"2.0","id":77,"method":"\xff"}', -32700),
     "duplicate key": (b'{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}', -32700),
-    "nan": (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":NaN}}', -32700),
-    "infinite": (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":1e999}}', -32700),
+    "nan": (b'{"jsonrpc":"2.0","id":77,"method":"ping","params":{"a":NaN}}', -32700),
+    "infinite": (b'{"jsonrpc":"2.0","id":77,"method":"ping","params":{"a":1e999}}', -32700),
     "nested too deep": (b"[" * 10_000, -32700),
-    "lone surrogate": (b'{"jsonrpc":"2.0","id":1,"method":"\\ud800"}', -32700),
+    "lone surrogate": (b'{"jsonrpc":"2.0","id":77,"method":"\\ud800"}', -32700),
     "batch": (b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]', -32600),
     "not an object": (b"42", -32600),
     "no version": (b'{"id":"x","method":"ping"}', -32600),
@@ -48,7 +49,7 @@ async def test_bad_line_gets_its_error_and_the_next_line_is_served(
         answer = await gate.unmatched.get()
         assert await gate.request("ping") == {}
     assert answer["error"]["code"] == code
-    assert answer["id"] in (None, "x")
+    assert answer["id"] in (None, "x", 77)
     assert "Traceback" not in answer["error"]["message"]
 
 
@@ -60,6 +61,37 @@ async def test_oversized_message_is_refused_whole(tmp_path: Path) -> None:
         assert await gate.request("ping") == {}
     assert answer["error"]["code"] == -32001
     assert gate.unmatched.empty()
+
+
+UNREADABLE = {
+    "nan": b'{"jsonrpc":"2.0","id":%d,"result":{"output":NaN}}',
+    "too large": b'{"jsonrpc":"2.0","id":%d,"result":{"output":"' + b"x" * 5000 + b'"}}',
+    "too deep": b'{"jsonrpc": "2.0", "id": %d, "result":{"output":'
+    + b"[" * 300
+    + b"]" * 300
+    + b"}}",
+    "cut off": b'{"jsonrpc":"2.0","id":%d,"error":{',
+}
+
+
+@pytest.mark.parametrize("line", UNREADABLE.values(), ids=UNREADABLE)
+async def test_reply_that_cannot_be_read_fails_its_run_at_once(tmp_path: Path, line: bytes) -> None:
+    async with Driver(tmp_path, config(limits={"max_message_bytes": 4000})) as gate:
+        await gate.tool("search")
+        call = gate.send("govern", tool="search", args={})
+        run = await gate.runs.get()
+        gate.transport.feed(line % run["id"] + b"\n")
+        outcome = await call
+        assert await gate.request("ping") == {}
+    assert outcome["status"] == "failed"
+    assert outcome["error"]["details"] == {"type": "ProtocolError"}
+
+
+async def test_request_that_is_too_large_is_answered_under_its_id(tmp_path: Path) -> None:
+    async with Driver(tmp_path, config(limits={"max_message_bytes": 4000})) as gate:
+        with pytest.raises(RPCError, match="max_message_bytes") as caught:
+            await gate.govern("search", {"q": "x" * 5000})
+    assert caught.value.code == -32001
 
 
 async def test_reply_to_no_request_and_a_reply_sent_twice_are_ignored(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from toolgate.approvals.keys import load_public_key
 from toolgate.cli.terminal import (
     BAD_INPUT,
     JSONOption,
@@ -21,11 +20,10 @@ from toolgate.cli.terminal import (
     reported,
 )
 from toolgate.config import GateConfig, load_config
-from toolgate.errors import ApprovalError, ConfigError, PolicyError, SchemaError, ToolgateError
+from toolgate.deployment import pinned_keys
+from toolgate.errors import ConfigError, PolicyError, ToolgateError
 from toolgate.ir import ActionType
-from toolgate.kernel.validation import compile_schema
 from toolgate.policy import Contract, Policy, compile_policy, contract_for
-from toolgate.sourcefile import Problems
 
 _COLOURS = {"allow": "green", "hold": "yellow", "deny": "red", "depends": "cyan"}
 
@@ -38,9 +36,10 @@ def check(
     with reported():
         config = load_config(file)
     found: list[ToolgateError] = []
-    problems = list(_problems(config))
-    if problems:
-        found.append(ConfigError(config.source.name, problems))
+    try:
+        pinned_keys(config)
+    except ConfigError as error:
+        found.append(error)
     try:
         policy = compile_policy(config)
     except PolicyError as error:
@@ -58,28 +57,6 @@ def _refuse(found: Sequence[ToolgateError]) -> NoReturn:
     for error in found:
         errors.print(Text.assemble(("error: ", "bold red"), printable(str(error))), soft_wrap=True)
     raise typer.Exit(BAD_INPUT)
-
-
-def _problems(config: GateConfig) -> Problems:
-    """Find what loading leaves to whoever uses it: keys and the operator's schemas."""
-    problems = Problems(config.source.lines)
-    owners: dict[bytes, str] = {}
-    for index, approver in enumerate(config.approvals.approvers):
-        location = ("approvals", "approvers", index, "public_key")
-        try:
-            raw = load_public_key(approver.public_key).public_bytes_raw()
-        except ApprovalError as error:
-            problems.add(location, str(error))
-            continue
-        owner = owners.setdefault(raw, approver.id)
-        if owner != approver.id:
-            problems.add(location, f"{owner} and {approver.id} have the same key")
-    for name, tool in config.tools.items():
-        try:
-            compile_schema(tool.parameters or {})
-        except SchemaError as error:
-            problems.add(("tools", name, "parameters"), str(error))
-    return problems
 
 
 def _report(config: GateConfig, policy: Policy) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def verify_journal(config: ConfigOption, as_json: JSONOption = False) -> None:
     """Recompute every chain and every MAC; exit 1 at the first event or row that is wrong."""
     with reported():
         journal = inspect_journal(config_of(config))
+        journal.store.snapshot()
         total = journal.store.last_seq()
         with Progress(
             TextColumn("{task.completed:,.0f} of {task.total:,.0f} events"),

@@ -235,6 +235,7 @@ class Journal:
         self.run = new_id(clock.now())
         self.liveness = liveness
         self._store = store
+        self._key = key
         self._transaction = Transaction(self, store, key)
         self._waiting: list[_Unit[Any]] = []
         self._n = 0
@@ -259,9 +260,14 @@ class Journal:
         return new_id(self.now())
 
     def start(self, version: str) -> None:
-        """Journal the start of this run; raises :class:`JournalUnavailable`."""
+        """Journal the start of this run; the first run's key becomes the journal's.
+
+        Raises :class:`JournalUnavailable`, and :class:`JournalKeyError` for another key.
+        """
 
         def started(tx: Transaction) -> None:
+            check_key(self._store, self._key)
+            self._store.set_meta("key_id", self._key.key_id)
             tx.append(
                 EventKind.RUN_STARTED, {"pid": os.getpid(), "version": version, "run": self.run}
             )
@@ -418,14 +424,9 @@ class Journal:
 
 
 def check_key(store: Store, key: JournalKey) -> None:
-    """Refuse a key that is not the journal's; the first key a new journal meets becomes its own.
-
-    Raises :class:`JournalKeyError`.
-    """
+    """Refuse a key that is not the journal's; raises :class:`JournalKeyError`."""
     known = store.meta("key_id")
-    if known is None:
-        store.set_meta("key_id", key.key_id)
-    elif known != key.key_id:
+    if known is not None and known != key.key_id:
         raise JournalKeyError(
             f"the journal was made with the key {known}, this is the key {key.key_id}: nothing in "
             "it can be verified with this one; restore the right key, or use another journal"

@@ -33,7 +33,6 @@ def open_journal(config: GateConfig) -> Journal:
         store = SQLiteStore(path, power=config.durability == "power")
         liveness = Liveness(path.with_name(f"{path.name}-runs"))
         key = _key(config.journal_key, create=store.meta("key_id") is None)
-    check_key(store, key)
     return Journal(store, key, liveness)
 
 

@@ -31,8 +31,9 @@ _MIGRATIONS: Final = {
     CREATE TABLE action (
         uid TEXT NOT NULL PRIMARY KEY, project TEXT NOT NULL, agent TEXT NOT NULL,
         session TEXT NOT NULL, tool TEXT NOT NULL, args BLOB NOT NULL, content TEXT NOT NULL,
-        idempotency_key TEXT, status TEXT NOT NULL, kind TEXT, run TEXT, attempts INTEGER NOT NULL, hold TEXT,
-        created_at INTEGER NOT NULL, last_seq INTEGER NOT NULL, mac BLOB NOT NULL) WITHOUT ROWID;
+        idempotency_key TEXT, status TEXT NOT NULL, kind TEXT, run TEXT,
+        attempts INTEGER NOT NULL, hold TEXT, created_at INTEGER NOT NULL,
+        last_seq INTEGER NOT NULL, mac BLOB NOT NULL) WITHOUT ROWID;
     CREATE UNIQUE INDEX action_key ON action (project, agent, idempotency_key)
         WHERE idempotency_key IS NOT NULL;
     CREATE INDEX action_asked ON action (session, content)
@@ -86,8 +87,10 @@ _MUTABLE: Final = {
 """What an update changes; the rest of a row is what it was when it was inserted."""
 _UPDATE: Final = {
     table: (
-        f"UPDATE {table} SET ({columns}) = ({_placeholders(columns)})"
-        f" WHERE {_COLUMNS[table].split(',')[0]} = ? AND last_seq = ?",
+        (
+            f"UPDATE {table} SET ({columns}) = ({_placeholders(columns)})"
+            f" WHERE {_COLUMNS[table].split(',')[0]} = ? AND last_seq = ?"
+        ),
         itemgetter(*(_COLUMNS[table].split(", ").index(name) for name in columns.split(", "))),
     )
     for table, columns in _MUTABLE.items()
@@ -184,6 +187,13 @@ class SQLiteStore:
         if self._db.in_transaction:
             with _WRITING:
                 self._run("ROLLBACK")
+
+    def snapshot(self) -> None:
+        """Read one unchanging view of the store from here on, until :meth:`rollback`."""
+        with _READING:
+            self._run("BEGIN")
+            # A deferred transaction takes its view at its first read.
+            self._run("SELECT 1 FROM event LIMIT 1").fetchone()
 
     def savepoint(self) -> None:
         """Mark a point inside the transaction."""

@@ -7,8 +7,8 @@ What is checked, in this order:
    before it;
 3. each event's hash is that of its content, and its MAC is the journal key's;
 4. each row's MAC is the journal key's;
-5. each action's last event is the one its row, or its hold's row, stands at; no action lacks its
-   row.
+5. each action's last event is the one that its row stands at, or its hold's row while it is held;
+   no action lacks its row.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from toolgate.errors import JournalTampered
+from toolgate.ir import ActionStatus
 from toolgate.journal.chain import GENESIS, JournalKey, hash_of
 from toolgate.journal.events import Event, EventKind
 from toolgate.journal.records import ActionRecord, HoldRecord, SessionRecord
@@ -57,7 +58,7 @@ class _Log:
 def verify(store: Store, key: JournalKey, progress: Callable[[int], None]) -> Report:
     """Verify a journal; ``progress`` is called now and then with the number of events seen.
 
-    The store must not change meanwhile: pass one that reads a single view of it. Raises
+    The store must read a single view meanwhile (:meth:`SQLiteStore.snapshot`). Raises
     :class:`~toolgate.errors.JournalUnavailable` when it cannot be read.
     """
     report = Report()
@@ -103,16 +104,26 @@ def _check_event(event: Event, log: _Log, key: JournalKey) -> None:
 
 def _check_rows(store: Store, log: _Log, key: JournalKey) -> int:
     stands: dict[str, int] = {}
+    held: set[str] = set()
     rows = 0
     for row in store.rows("action"):
         action = ActionRecord(*row[:-1])
         _check_row(f"the row of action {action.uid}", action, row, key)
         stands[action.uid] = action.last_seq
+        if action.status == ActionStatus.HELD:
+            held.add(action.uid)
         rows += 1
     for row in store.rows("hold"):
         hold = HoldRecord(*row[:-1])
         _check_row(f"the row of hold {hold.hold_id}", hold, row, key)
-        stands[hold.uid] = max(stands.get(hold.uid, 0), hold.last_seq)
+        if (hold.uid in held) != (hold.status == "pending"):
+            raise JournalTampered(
+                f"the rows of hold {hold.hold_id} and action {hold.uid} do not agree: an old row "
+                "was put back"
+            )
+        if hold.uid in held:
+            # While it is held, an action's log goes on with its hold's.
+            stands[hold.uid] = hold.last_seq
         rows += 1
     for row in store.rows("session"):
         session = SessionRecord(*row[:-1])

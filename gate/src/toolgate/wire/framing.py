@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
+HEAD: Final = 256
+"""Bytes of an oversized line that are kept: enough to tell what it would have been."""
 
+
+@dataclass(frozen=True, slots=True)
 class Oversized:
-    """Stands for a line that was longer than the limit."""
+    """Stands for a line that was longer than the limit; ``head`` is how it began."""
 
-
-OVERSIZED: Final = Oversized()
+    head: bytes
 
 
 class LineSplitter:
@@ -35,7 +39,7 @@ class LineSplitter:
                 line = bytes(self._rest) + data[start:end] if self._rest else data[start:end]
                 self._rest.clear()
                 if len(line) > self._limit:
-                    yield OVERSIZED
+                    yield Oversized(line[:HEAD])
                 elif line.strip():
                     yield line
             start = end + 1
@@ -43,6 +47,7 @@ class LineSplitter:
             return
         self._rest += data[start:]
         if len(self._rest) > self._limit:
+            head = bytes(self._rest[:HEAD])
             self._rest.clear()
             self._skipping = True
-            yield OVERSIZED
+            yield Oversized(head)

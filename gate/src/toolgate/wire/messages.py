@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
@@ -42,6 +43,11 @@ class RPCError(ToolgateError):
 
 
 RequestId: TypeAlias = int | str
+
+_BEGINNING = re.compile(
+    rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*,\s*"(method|result|error)"'
+)
+"""How a message begins that is written in the usual order; then its id is known for sure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ def read(line: bytes) -> Message:
     try:
         value = jsonvalue.parse(line)
     except JSONError as error:
-        return Invalid(None, RPCError(ErrorCode.PARSE_ERROR, f"not JSON: {error}"))
+        return unreadable(line, ErrorCode.PARSE_ERROR, f"not JSON: {error}")
     if isinstance(value, list):
         return _invalid(None, "batches are not part of this protocol; send one object a line")
     if not isinstance(value, dict):
@@ -108,6 +114,20 @@ def read(line: bytes) -> Message:
             known, RPCError(ErrorCode.INVALID_PARAMS, "params is an object of named parameters")
         )
     return Notification(method, params) if known is None else Request(known, method, params)
+
+
+def unreadable(head: bytes, code: ErrorCode, why: str) -> Invalid | Reply:
+    """Tell what a line that cannot be read would have been, from how it begins.
+
+    A reply that cannot be read is still the end of what it replies to: nobody waits for another.
+    """
+    match = _BEGINNING.match(head)
+    if match is None:
+        return Invalid(None, RPCError(code, why))
+    identifier = int(match[1])
+    if match[2] == b"method":
+        return Invalid(identifier, RPCError(code, why))
+    return Reply(identifier, None, RPCError(code, f"the reply is {why}", {"type": "ProtocolError"}))
 
 
 def _read_reply(value: dict[str, JSONValue], known: RequestId | None) -> Message:

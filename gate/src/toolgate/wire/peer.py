@@ -80,15 +80,8 @@ class Peer:
         """Take bytes of the stream, and serve every message they complete."""
         for line in self._splitter.feed(data):
             if isinstance(line, Oversized):
-                self._answer_invalid(
-                    Invalid(
-                        None,
-                        RPCError(
-                            ErrorCode.MESSAGE_TOO_LARGE,
-                            f"a message has at most {self._limit} bytes (limits.max_message_bytes)",
-                        ),
-                    )
-                )
+                why = f"over the limit of {self._limit} bytes (limits.max_message_bytes)"
+                self._serve(messages.unreadable(line.head, ErrorCode.MESSAGE_TOO_LARGE, why))
             else:
                 self._serve(messages.read(line))
 

@@ -1,0 +1,43 @@
+"""What loading a config leaves to be checked: approvers' keys, and the operator's schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from toolgate.approvals.keys import load_public_key, public_key_text
+from toolgate.config import GateConfig
+from toolgate.errors import ApprovalError, ConfigError, SchemaError
+from toolgate.kernel.validation import compile_schema
+from toolgate.sourcefile import Problems
+
+
+def pinned_keys(config: GateConfig) -> Mapping[str, Ed25519PublicKey]:
+    """Return the public key that the config pins for each approver.
+
+    Raises :class:`ConfigError` with every key that cannot be used, every key that two approvers
+    share (one person could fill a quorum of two), and every operator's schema that is not one.
+    """
+    problems = Problems(config.source.lines)
+    pinned: dict[str, Ed25519PublicKey] = {}
+    owners: dict[str, str] = {}
+    for index, approver in enumerate(config.approvals.approvers):
+        location = ("approvals", "approvers", index, "public_key")
+        try:
+            key = load_public_key(approver.public_key)
+        except ApprovalError as error:
+            problems.add(location, str(error))
+            continue
+        owner = owners.setdefault(public_key_text(key), approver.id)
+        if owner != approver.id:
+            problems.add(location, f"{owner} and {approver.id} have the same key")
+        pinned[approver.id] = key
+    for name, tool in config.tools.items():
+        try:
+            compile_schema(tool.parameters or {})
+        except SchemaError as error:
+            problems.add(("tools", name, "parameters"), str(error))
+    if problems:
+        raise ConfigError(config.source.name, list(problems))
+    return pinned

@@ -1,0 +1,203 @@
+"""The command line, as a person and as a script use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.driver import Driver
+from support.people import ALICE, MALLORY, config
+
+
+def toolgate(*arguments: str, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder, as a user would."""
+    return subprocess.run(
+        [sys.executable, "-m", "toolgate", *arguments],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "200", **env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def deployment(folder: Path, **changes: Any) -> Path:
+    """Write a config file and return its path."""
+    path = folder / "gate.yaml"
+    path.write_text(yaml.safe_dump(config(**changes)))
+    return path
+
+
+async def held(folder: Path, args: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Leave a payment held in the folder's journal and return its outcome."""
+    async with Driver(folder, config()) as gate:
+        await gate.tool("pay", lambda args: "paid")
+        outcome: dict[str, Any] = await gate.govern("pay", args or {"amount": 100})
+    return outcome
+
+
+def test_new_key_prints_what_to_put_into_the_config(tmp_path: Path) -> None:
+    made = toolgate("keys", "new", "carol", "--json", folder=tmp_path)
+    told = json.loads(made.stdout)
+    assert made.returncode == 0
+    assert told["id"] == "carol"
+    assert (tmp_path / told["private_key_file"]).stat().st_mode & 0o777 == 0o600
+    again = toolgate("keys", "new", "carol", folder=tmp_path)
+    assert again.returncode == 2
+    assert "never overwritten" in again.stderr
+
+
+def test_config_line_of_a_new_key_is_yaml_that_a_config_accepts(tmp_path: Path) -> None:
+    made = toolgate("keys", "new", "carol", folder=tmp_path)
+    line = next(line for line in made.stdout.splitlines() if "public_key" in line)
+    approvals = {"approvers": yaml.safe_load(line)}
+    path = deployment(tmp_path, approvals=approvals, policy={"rules": []})
+    assert toolgate("check", str(path), folder=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", ".hidden", ""])
+def test_key_is_never_written_outside_its_folder(tmp_path: Path, name: str) -> None:
+    assert toolgate("keys", "new", name, folder=tmp_path).returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_hold_is_listed_shown_approved_and_gone_from_the_list(tmp_path: Path) -> None:
+    outcome = await held(tmp_path)
+    path = str(deployment(tmp_path))
+    key = str(ALICE.key_file(tmp_path))
+    hold = outcome["hold"]["hold_id"]
+    listed = toolgate("approvals", "list", "--config", path, folder=tmp_path)
+    assert hold in listed.stdout
+    assert "a person looks at payments" in listed.stdout
+    shown = toolgate("approvals", "show", hold, "--config", path, folder=tmp_path)
+    for text in ("pay", '"amount": 100', "money", "alice", "action.proposed"):
+        assert text in shown.stdout
+    approved = toolgate(
+        "approvals", "approve", hold, "--as", "alice", "--key", key, TOOLGATE_CONFIG=path,
+        folder=tmp_path,
+    )  # fmt: skip
+    assert approved.returncode == 0, approved.stderr
+    assert "it runs, once" in approved.stdout
+    after = toolgate("approvals", "list", "--config", path, folder=tmp_path)
+    released = toolgate(
+        "approvals", "list", "--status", "released", "--json", "--config", path, folder=tmp_path
+    )
+    assert "no pending holds" in after.stdout
+    assert [view["hold_id"] for view in json.loads(released.stdout)] == [hold]
+
+
+async def test_denial_carries_its_reason_to_the_agent(tmp_path: Path) -> None:
+    outcome = await held(tmp_path)
+    path = str(deployment(tmp_path))
+    denied = toolgate(
+        "approvals", "deny", outcome["uid"], "--config", path, "--as", "alice",
+        "--key", str(ALICE.key_file(tmp_path)), "--reason", "wrong account", folder=tmp_path,
+    )  # fmt: skip
+    assert denied.returncode == 0, denied.stderr
+    async with Driver(tmp_path, config()) as gate:
+        resumed = await gate.request("resume", uid=outcome["uid"])
+    assert resumed["error"]["message"] == "denied by alice: wrong account"
+
+
+async def test_answer_that_would_not_count_is_refused_and_says_why(tmp_path: Path) -> None:
+    outcome = await held(tmp_path)
+    path = str(deployment(tmp_path))
+    key = str(MALLORY.key_file(tmp_path))
+    for who, why in (("alice", "not the key"), ("mallory", "no approver named")):
+        refused = toolgate(
+            "approvals", "approve", outcome["uid"], "--config", path, "--as", who, "--key", key,
+            folder=tmp_path,
+        )  # fmt: skip
+        assert refused.returncode == 2
+        assert why in refused.stderr.replace("\n", " ")
+    with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+        assert db.execute("SELECT count(*) FROM approval").fetchone() == (0,)
+    db.close()
+
+
+async def test_what_an_agent_wrote_cannot_act_on_the_approvers_terminal(tmp_path: Path) -> None:
+    evil = "\x1b[2Jharmless\x9b1m\u202egnp.exe [bold]not markup[/bold]"
+    outcome = await held(tmp_path, {"note": evil})
+    path = str(deployment(tmp_path))
+    for command in (("approvals", "show", outcome["uid"]), ("journal", "show")):
+        shown = toolgate(*command, "--config", path, folder=tmp_path, FORCE_COLOR="1").stdout
+        assert "\x1b[2J" not in shown
+        assert "\x9b" not in shown
+        assert "\u202e" not in shown
+        assert "[bold]not markup[/bold]" in shown.replace("\n", "")
+
+
+async def test_journal_is_shown_and_verified_and_a_broken_one_exits_with_one(
+    tmp_path: Path,
+) -> None:
+    await held(tmp_path)
+    path = str(deployment(tmp_path))
+    shown = toolgate("journal", "show", "--config", path, "--json", folder=tmp_path)
+    kinds = [json.loads(line)["kind"] for line in shown.stdout.splitlines()]
+    assert kinds[0] == "run.started"
+    assert kinds[-1] == "run.ended"
+    fine = toolgate("journal", "verify", "--config", path, folder=tmp_path)
+    assert (fine.returncode, fine.stdout[:14]) == (0, "chain verified")
+    with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+        db.execute("UPDATE event SET data = '{}' WHERE kind = 'action.proposed'")
+    db.close()
+    broken = toolgate("journal", "verify", "--config", path, folder=tmp_path)
+    assert broken.returncode == 1
+    assert "NOT VERIFIED: event " in broken.stdout
+
+
+def test_looking_at_a_deployment_that_never_ran_says_so_and_creates_nothing(tmp_path: Path) -> None:
+    path = str(deployment(tmp_path))
+    for command in (("approvals", "list"), ("journal", "show"), ("journal", "verify")):
+        looked = toolgate(*command, "--config", path, folder=tmp_path)
+        assert looked.returncode == 2
+        assert "no journal" in looked.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["gate.yaml"]
+
+
+def test_two_approvers_with_one_key_are_refused_by_check_and_by_serve(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    pem = ALICE.key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    approvers = [ALICE.pinned, {"id": "bob", "public_key": pem.decode()}]
+    path = str(deployment(tmp_path, approvals={"approvers": approvers}))
+    for command in (("check", path), ("serve", "--config", path)):
+        refused = toolgate(*command, folder=tmp_path)
+        assert refused.returncode == 2
+        assert "have the same key" in refused.stderr
+        assert refused.stdout == ""
+
+
+def test_gate_that_cannot_start_says_why_on_stderr_and_nothing_on_stdout(tmp_path: Path) -> None:
+    cases = {
+        "missing policy file": ({"file": "nowhere.yaml"}, "nowhere.yaml"),
+        "undeclared name": (
+            {"rules": [{"id": "r", "tools": ["a"], "when": "argz.x == 1", "effect": "deny"}]},
+            "argz",
+        ),
+    }
+    for policy, said in cases.values():
+        path = deployment(tmp_path, policy=policy)
+        started = toolgate("serve", "--config", str(path), folder=tmp_path)
+        assert started.returncode == 2
+        assert started.stdout == ""
+        assert said in started.stderr
+        assert "Traceback" not in started.stderr
+
+
+def test_version_and_help_work_everywhere(tmp_path: Path) -> None:
+    assert toolgate("--version", folder=tmp_path).stdout.startswith("toolgate 0.")
+    for command in ((), ("approvals",), ("journal",), ("keys",), ("check",), ("serve",)):
+        assert "Usage" in toolgate(*command, "--help", folder=tmp_path).stdout

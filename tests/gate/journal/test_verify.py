@@ -1,0 +1,97 @@
+"""Verification names the first thing that is wrong, whatever was done to the store."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from support.driver import Driver
+from support.people import ALICE, config
+from toolgate.journal.opening import inspect_journal
+from toolgate.journal.verify import Report, verify
+
+
+async def history(folder: Path) -> None:
+    """Leave a journal with an allowed, a denied, a held and an approved call, by two gates."""
+    async with Driver(folder, config()) as gate:
+        await gate.tool("search", lambda args: "found")
+        await gate.tool("pay", lambda args: "paid")
+        await gate.govern("search", {"q": 1})
+        await gate.govern("nothing", {})
+        uid = (await gate.govern("pay", {"amount": 1}))["uid"]
+        await gate.govern("pay", {"amount": 2})
+    gate.approve(uid, ALICE, folder)
+    async with Driver(folder, config()) as later:
+        await later.tool("pay", lambda args: "paid")
+        await later.request("resume", uid=uid)
+
+
+def verified(folder: Path) -> Report:
+    """Verify the journal in a folder."""
+    journal = inspect_journal(Driver(folder, config()).config)
+    report = verify(journal.store, journal.key, lambda seen: None)
+    journal.store.close()
+    return report
+
+
+async def test_untouched_journal_verifies(tmp_path: Path) -> None:
+    await history(tmp_path)
+    report = verified(tmp_path)
+    assert report.problem is None
+    assert report.runs == 2
+    assert report.rows == 8
+    assert report.events > 20
+
+
+CHANGES = {
+    "data edited": "UPDATE event SET data = '{}' WHERE seq = 7",
+    "kind edited": "UPDATE event SET kind = 'action.rejected' WHERE kind = 'action.succeeded'",
+    "time edited": "UPDATE event SET at = at + 1 WHERE seq = 5",
+    "type edited": "UPDATE event SET at = 'noon' WHERE seq = 5",
+    "action edited": "UPDATE event SET action = 'other' WHERE seq = 9",
+    "mac edited": "UPDATE event SET mac = zeroblob(32) WHERE seq = 6",
+    "event deleted": "DELETE FROM event WHERE seq = 8",
+    "last events deleted": "DELETE FROM event WHERE seq > (SELECT max(seq) - 2 FROM event)",
+    "whole run deleted": "DELETE FROM event WHERE run = (SELECT min(run) FROM event)",
+    "two swapped": "UPDATE event SET seq = CASE seq WHEN 7 THEN -8 WHEN 8 THEN -7 END"
+    " WHERE seq IN (7, 8); UPDATE event SET seq = -seq WHERE seq < 0",
+    "row edited": "UPDATE action SET status = 'succeeded' WHERE status = 'rejected'",
+    "row deleted": "DELETE FROM action WHERE status = 'rejected'",
+    "hold edited": "UPDATE hold SET deadline = NULL",
+    "session edited": "UPDATE session SET opened_at = 0",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_whatever_was_changed_is_found(tmp_path: Path, change: str) -> None:
+    await history(tmp_path)
+    with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+        db.executescript(change)
+    db.close()
+    assert verified(tmp_path).problem is not None
+
+
+async def test_first_wrong_event_is_named(tmp_path: Path) -> None:
+    await history(tmp_path)
+    with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+        db.execute("UPDATE event SET data = '{}' WHERE seq IN (7, 9)")
+    db.close()
+    assert "event 7 " in (verified(tmp_path).problem or "")
+
+
+async def test_old_row_put_back_is_found(tmp_path: Path) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        await gate.tool("pay", lambda args: "paid")
+        uid = (await gate.govern("pay", {}))["uid"]
+        with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+            rows = db.execute("SELECT * FROM action").fetchall()
+        db.close()
+        await gate.request("withdraw", uid=uid)
+    with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+        db.execute("DELETE FROM action")
+        db.executemany(f"INSERT INTO action VALUES ({','.join('?' * len(rows[0]))})", rows)
+    db.close()
+    report = verified(tmp_path)
+    assert report.problem is not None
