@@ -77,6 +77,10 @@ class Desk:
         """Iterate over a session's events, in order."""
         return self._journal.store.events(session=session)
 
+    def genuine(self, event: Event) -> bool:
+        """Tell whether an event was written with the journal key, and not changed since."""
+        return self._journal.reader.genuine(event)
+
     def answer(
         self, name: str, verdict: Answer, approver: str, key_file: Path, reason: str | None = None
     ) -> Answered:

@@ -129,6 +129,7 @@ class Gate:
                 "limits": {
                     "max_message_bytes": self._config.limits.max_message_bytes,
                     "max_in_flight": self._config.limits.max_in_flight,
+                    "drain_ms": round(self._config.limits.drain * 1000),
                 },
                 "warnings": self._warnings(),
             },

@@ -154,6 +154,10 @@ async def test_journal_is_shown_and_verified_and_a_broken_one_exits_with_one(
     broken = toolgate("journal", "verify", "--config", path, folder=tmp_path)
     assert broken.returncode == 1
     assert "NOT VERIFIED: event " in broken.stdout
+    read = toolgate("journal", "show", "--config", path, folder=tmp_path)
+    assert read.returncode == 0, read.stderr
+    assert "NOT GENUINE: action.proposed" in read.stdout
+    assert read.stdout.count("NOT GENUINE") == 1
 
 
 def test_looking_at_a_deployment_that_never_ran_says_so_and_creates_nothing(tmp_path: Path) -> None:

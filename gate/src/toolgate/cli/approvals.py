@@ -28,6 +28,8 @@ from toolgate.kernel.records import HoldView
 
 app = typer.Typer(help="Holds, and the answers of approvers.", no_args_is_help=True)
 
+ID_WIDTH = 24
+"""Characters of a hold's id: it is copied from the list, so it is never cut."""
 TIMELINE = 20
 """How many of the session's latest events `show` prints."""
 
@@ -64,9 +66,10 @@ def list_holds(
     if not views:
         console.print(f"no {'' if status == 'all' else status + ' '}holds", markup=False)
         return
-    table = Table(
-        "hold", "opened", "tool", "status", "approved", "reason", box=None, pad_edge=False
-    )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("hold", no_wrap=True, min_width=ID_WIDTH)
+    for name in ("opened", "tool", "status", "approved", "reason"):
+        table.add_column(name, overflow="fold")
     for view in views:
         table.add_row(
             view.hold.hold_id,
@@ -91,7 +94,7 @@ def show(config: ConfigOption, hold: HoldArgument, as_json: JSONOption = False) 
         return
     console.print(hold_panel(view))
     console.print(Text("\nthe session so far", style="bold"))
-    console.print(event_table(events))
+    console.print(event_table(events, desk.genuine))
 
 
 @app.command()

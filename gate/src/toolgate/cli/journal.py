@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress, TextColumn
@@ -23,6 +23,7 @@ from toolgate.cli.terminal import (
     printable,
     reported,
 )
+from toolgate.errors import JSONError
 from toolgate.journal.events import Event
 from toolgate.journal.opening import inspect_journal
 from toolgate.journal.verify import Report, verify
@@ -59,9 +60,9 @@ def show(
         )
     if as_json:
         for event in events:
-            print_json(event_json(event))
+            print_json({**event_json(event), "genuine": journal.reader.genuine(event)})
         return
-    console.print(event_table(events))
+    console.print(event_table(events, journal.reader.genuine))
 
 
 @app.command("verify")
@@ -102,23 +103,41 @@ def verdict_line(report: Report) -> Text:
     if report.problem is not None:
         return Text(f"NOT VERIFIED: {printable(report.problem)}", style="bold red")
     return Text(
-        f"chain verified: {report.events:,} events in {report.runs} runs, {report.rows:,} rows",
+        f"chain verified: {_count(report.events, 'event')} in {_count(report.runs, 'run')}, "
+        f"{_count(report.rows, 'row')}",
         style="bold green",
     )
 
 
-def event_table(events: Iterable[Event]) -> Table:
-    """Return events as a table for people."""
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def event_table(events: Iterable[Event], genuine: Callable[[Event], bool]) -> Table:
+    """Return events as a table for people; those that are not ``genuine`` say so."""
     table = Table("seq", "time", "event", "action", "what", box=None, pad_edge=False)
     for event in events:
         table.add_row(
             str(event.seq),
-            clock.to_text(event.at)[11:23],
-            Text(event.kind, style=_STYLES.get(event.kind, "")),
+            _time(event.at)[11:23],
+            _kind(event, genuine(event)),
             (event.action or "")[-6:],
             Text(_gist(event), overflow="ellipsis", no_wrap=True),
         )
     return table
+
+
+def _kind(event: Event, genuine: bool) -> Text:
+    if not genuine:
+        return Text(f"NOT GENUINE: {printable(str(event.kind))}", style="bold red")
+    return Text(event.kind, style=_STYLES.get(event.kind, ""))
+
+
+def _time(at: int) -> str:
+    try:
+        return clock.to_text(at)
+    except (TypeError, OverflowError):
+        return str(at)
 
 
 def event_json(event: Event) -> dict[str, JSONValue]:
@@ -127,33 +146,67 @@ def event_json(event: Event) -> dict[str, JSONValue]:
         "seq": event.seq,
         "run": event.run,
         "n": event.n,
-        "at": clock.to_text(event.at),
+        "at": _time(event.at),
         "session": event.session,
         "action": event.action,
         "kind": event.kind,
-        "data": jsonvalue.parse(event.data),
-        "prev": event.prev.hex(),
-        "hash": event.hash.hex(),
-        "mac": event.mac.hex(),
+        "data": _data(event),
+        "prev": _hex(event.prev),
+        "hash": _hex(event.hash),
+        "mac": _hex(event.mac),
     }
+
+
+def _hex(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _data(event: Event) -> JSONValue:
+    try:
+        return jsonvalue.parse(event.data)
+    except (JSONError, TypeError):
+        return str(event.data)
 
 
 def _gist(event: Event) -> str:
     """Return the part of an event's data that says most, safe to print."""
-    data = jsonvalue.parse(event.data)
-    match event.kind:
-        case "action.proposed":
-            text = f"{data['tool']} {jsonvalue.canonical(data['args']).decode()}"
-        case "action.decided":
-            rules = ", ".join(data["rules"])
-            text = f"{data['effect']}{f' by {rules}' if rules else ''}: {data['reason']}"
-        case "action.rejected" | "action.failed" | "action.cancelled" | "action.in_doubt":
-            text = f"{data['error']['kind']}: {data['error']['message']}"
-        case "action.succeeded":
-            text = jsonvalue.canonical(data["output"]).decode()
-        case "approval.recorded":
-            text = f"{data['approver']}: {data['verdict']}"
-        case _:
-            text = jsonvalue.canonical(data).decode()
+    try:
+        text = _told(event, jsonvalue.parse(event.data))
+    except (JSONError, KeyError, TypeError, AttributeError):
+        # Somebody has written into the log: show it as it is.
+        text = str(event.data)
     text = printable(text.replace("\n", " "))
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+
+
+def _told(event: Event, data: Any) -> str:
+    match event.kind:
+        case "session.opened":
+            return f"{event.session} of {data['project']}, agent {data['agent']}"
+        case "policy.loaded":
+            return f"{data['policy']} {data['digest']}"
+        case "tool.registered":
+            return f"{data['name']}, level {data['contract']['level']}"
+        case "action.proposed":
+            return f"{data['tool']} {jsonvalue.canonical(data['args']).decode()}"
+        case "action.decided":
+            rules = ", ".join(data["rules"])
+            return f"{data['effect']}{f' by {rules}' if rules else ''}: {data['reason']}"
+        case "action.rejected" | "action.failed" | "action.cancelled" | "action.in_doubt":
+            return f"{data['error']['kind']}: {data['error']['message']}"
+        case "action.executing":
+            return f"attempt {data['attempt']}, at most {data['timeout_ms'] / 1000:g} s"
+        case "action.succeeded":
+            return jsonvalue.canonical(data["output"]).decode()
+        case "hold.opened" | "hold.reopened":
+            return f"{data['reason']} (expires {data['deadline'] or 'never'})"
+        case "hold.released":
+            return f"approved by {', '.join(data['approved_by'])}"
+        case "approval.recorded":
+            return f"{data['approver']}: {data['verdict']}"
+        case "approval.refused" | "run.ended":
+            return str(data["reason"])
+        case "run.started":
+            return f"toolgate {data['version']}, run {event.run}"
+        case _:
+            return jsonvalue.canonical(data).decode()

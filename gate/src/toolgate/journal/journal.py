@@ -106,14 +106,17 @@ class Reader:
         event = self.store.last_event(action, kind)
         return None if event is None else self._verified(event)
 
-    def _verified(self, event: Event) -> Event:
+    def genuine(self, event: Event) -> bool:
+        """Tell whether an event was written with the journal key, and not changed since."""
         try:
-            genuine = secrets.compare_digest(hash_of(event), event.hash) and (
+            return secrets.compare_digest(hash_of(event), event.hash) and (
                 secrets.compare_digest(self._mac(event.hash), event.mac)
             )
         except TypeError:
-            genuine = False
-        if not genuine:
+            return False
+
+    def _verified(self, event: Event) -> Event:
+        if not self.genuine(event):
             raise JournalTampered(f"the event {event.seq} does not verify under the journal key")
         return event
 
