@@ -36,7 +36,7 @@ class Answered:
 
 
 class Desk:
-    """One deployment's holds, for the people who answer them."""
+    """One project's holds, for the people who answer them."""
 
     def __init__(self, config: GateConfig) -> None:
         """Open the deployment's journal; raises :class:`~toolgate.errors.JournalError`."""
@@ -58,7 +58,7 @@ class Desk:
             while records := self._journal.reader.holds(wanted, PAGE, after):
                 for record in records:
                     view = view_hold(self._journal.reader, record, self._pinned, clock.now())
-                    if status is None or view.status == status:
+                    if view.project == self._config.project and status in (None, view.status):
                         yield view
                 after = records[-1].hold_id
 
@@ -69,9 +69,12 @@ class Desk:
         if record is None:
             action = reader.action(name)
             record = None if action is None or action.hold is None else reader.hold(action.hold)
-        if record is None:
-            raise ApprovalError(f"there is no hold, and no held action, named {name!r}")
-        return view_hold(reader, record, self._pinned, clock.now())
+        view = None if record is None else view_hold(reader, record, self._pinned, clock.now())
+        if view is None or view.project != self._config.project:
+            raise ApprovalError(
+                f"the project {self._config.project} has no hold, and no held action, named {name!r}"
+            )
+        return view
 
     def timeline(self, session: str) -> Iterator[Event]:
         """Iterate over a session's events, in order."""

@@ -451,3 +451,17 @@ async def test_holds_are_listed_by_status_a_page_at_a_time(tmp_path: Path) -> No
     assert second["next"] is None
     assert [hold["uid"] for hold in released["holds"]] == uids[:1]
     assert first["holds"][0]["args"] == {"amount": 1}
+
+
+async def test_holds_of_another_project_in_the_same_journal_are_not_shown_or_answered(
+    tmp_path: Path,
+) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        uid = (await paying(gate))["uid"]
+    async with Driver(tmp_path, config(project="elsewhere")) as other:
+        listed = (await other.request("holds"))["holds"]
+        with pytest.raises(ApprovalError, match="has no hold"):
+            other.approve(uid, ALICE, tmp_path)
+    async with Driver(tmp_path, config(agent={"id": "another"})) as another:
+        anothers = (await another.request("holds"))["holds"]
+    assert listed == anothers == []

@@ -188,6 +188,6 @@ async def test_answer_to_a_statement_that_nobody_may_give_is_refused_at_the_desk
     desk = Desk(Driver(tmp_path, config()).config)
     with pytest.raises(ApprovalError, match="not the key that the config pins"):
         desk.answer(uid, "approve", "alice", MALLORY.key_file(tmp_path))
-    with pytest.raises(ApprovalError, match="no hold"):
+    with pytest.raises(ApprovalError, match="has no hold"):
         desk.answer("nothing", "approve", "alice", ALICE.key_file(tmp_path))
     desk.close()

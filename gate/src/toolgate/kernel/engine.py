@@ -150,14 +150,23 @@ class Engine:
     def holds(
         self, status: str | None, limit: int, after: str | None
     ) -> tuple[list[dict[str, JSONValue]], str | None]:
-        """Return a page of this project's holds, and where the next begins (``None``: no more)."""
+        """Return a page of this agent's holds, and where the next begins (``None``: no more).
+
+        A page may hold fewer than ``limit``: others' holds, and those whose status has changed, are
+        left out of it.
+        """
         reader = self._journal.reader
         # A hold expires by itself: its row says so only once somebody has resumed it.
         recorded = None if status == "expired" else status
         records = reader.holds(recorded, limit, after)
         now = self._journal.now()
         views = [view_hold(reader, record, self._settings.approvers, now) for record in records]
-        page = [view.to_json() for view in views if status is None or view.status == status]
+        ours = (self._settings.project, self._settings.agent)
+        page = [
+            view.to_json()
+            for view in views
+            if (view.project, view.agent) == ours and status in (None, view.status)
+        ]
         return page, records[-1].hold_id if len(records) == limit else None
 
     def cancel(self, uid: str, reason: str) -> None:

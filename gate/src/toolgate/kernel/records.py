@@ -103,8 +103,13 @@ def hold_summary(hold: Hold, approved_by: tuple[str, ...]) -> dict[str, JSONValu
 
 @dataclass(frozen=True, slots=True)
 class HoldView:
-    """A hold with everything said on it, as lists of holds and approvers see it."""
+    """A hold with everything said on it, as lists of holds and approvers see it.
 
+    One journal may serve several projects and agents: ``project`` and ``agent`` are the action's.
+    """
+
+    project: str
+    agent: str
     hold: Hold
     status: str
     tally: Tally
@@ -140,7 +145,7 @@ def view_hold(
     status = record.status
     if status == HoldState.PENDING:
         status = said.state(hold, now).value
-    return HoldView(hold, status, said)
+    return HoldView(action.project, action.agent, hold, status, said)
 
 
 def recall(reader: Reader, record: ActionRecord) -> Outcome:
