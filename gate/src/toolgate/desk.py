@@ -72,7 +72,8 @@ class Desk:
         view = None if record is None else view_hold(reader, record, self._pinned, clock.now())
         if view is None or view.project != self._config.project:
             raise ApprovalError(
-                f"the project {self._config.project} has no hold, and no held action, named {name!r}"
+                f"the project {self._config.project} has no hold, and no held action, that is "
+                f"named {name!r}"
             )
         return view
 
