@@ -96,7 +96,17 @@ def test_large_exponents_that_fit_a_double_are_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [math.nan, math.inf, [-math.inf], {"a": [math.nan, 2**70]}, {1, 2}, b"x"]
+    "value",
+    [
+        math.nan,
+        math.inf,
+        [-math.inf],
+        {"a": [math.nan, 2**70]},
+        {1, 2},
+        b"x",
+        {1: 2},
+        {"a": {None: 2**70}},
+    ],
 )
 def test_what_is_not_json_has_no_canonical_bytes(value: object) -> None:
     with pytest.raises(JSONError):

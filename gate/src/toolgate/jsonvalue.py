@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import jiter
@@ -55,7 +56,7 @@ def canonical(value: JSONValue) -> bytes:
     try:
         text = orjson.dumps(value, option=_STRICT)
     except TypeError:
-        # orjson knows 64-bit integers only; the standard library knows them all, ten times slower.
+        # orjson knows 64-bit integers only; the standard library knows them all, but is slower.
         return _canonical_slowly(value)
     if b"null" in text and not _finite(value):
         # orjson writes null for NaN and the infinities.
@@ -64,6 +65,10 @@ def canonical(value: JSONValue) -> bytes:
 
 
 def _canonical_slowly(value: JSONValue) -> bytes:
+    if not all(
+        isinstance(key, str) for item in _items(value) if isinstance(item, dict) for key in item
+    ):
+        raise JSONError("not a JSON value: an object has a key that is not a string")
     try:
         return _ENCODER.encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -89,13 +94,16 @@ def equal(left: JSONValue, right: JSONValue) -> bool:
 
 
 def _finite(value: JSONValue) -> bool:
+    return all(math.isfinite(item) for item in _items(value) if isinstance(item, float))
+
+
+def _items(value: JSONValue) -> Iterator[JSONValue]:
+    """Iterate over a value and everything in it."""
     stack = [value]
     while stack:
         item = stack.pop()
-        if isinstance(item, float) and not math.isfinite(item):
-            return False
+        yield item
         if isinstance(item, dict):
             stack.extend(item.values())
-        elif isinstance(item, list):
+        elif isinstance(item, (list, tuple)):
             stack.extend(item)
-    return True

@@ -201,6 +201,14 @@ def test_gate_that_cannot_start_says_why_on_stderr_and_nothing_on_stdout(tmp_pat
         assert "Traceback" not in started.stderr
 
 
+async def test_terminal_that_knows_only_ascii_is_enough(tmp_path: Path) -> None:
+    await held(tmp_path, {"note": "straße " * 60})
+    path = str(deployment(tmp_path))
+    shown = toolgate("journal", "show", "--config", path, folder=tmp_path, PYTHONIOENCODING="ascii")
+    assert shown.returncode == 0, shown.stderr
+    assert "stra\\xdfe" in shown.stdout
+
+
 def test_version_and_help_work_everywhere(tmp_path: Path) -> None:
     assert toolgate("--version", folder=tmp_path).stdout.startswith("toolgate 0.")
     for command in ((), ("approvals",), ("journal",), ("keys",), ("check",), ("serve",)):

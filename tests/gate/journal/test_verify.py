@@ -54,6 +54,8 @@ CHANGES = {
     "mac edited": "UPDATE event SET mac = zeroblob(32) WHERE seq = 6",
     "event deleted": "DELETE FROM event WHERE seq = 8",
     "last events deleted": "DELETE FROM event WHERE seq > (SELECT max(seq) - 2 FROM event)",
+    "last run deleted": "DELETE FROM event WHERE run = (SELECT max(run) FROM event)",
+    "session deleted": "DELETE FROM session",
     "whole run deleted": "DELETE FROM event WHERE run = (SELECT min(run) FROM event)",
     "two swapped": "UPDATE event SET seq = CASE seq WHEN 7 THEN -8 WHEN 8 THEN -7 END"
     " WHERE seq IN (7, 8); UPDATE event SET seq = -seq WHERE seq < 0",

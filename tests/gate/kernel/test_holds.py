@@ -453,6 +453,27 @@ async def test_holds_are_listed_by_status_a_page_at_a_time(tmp_path: Path) -> No
     assert first["holds"][0]["args"] == {"amount": 1}
 
 
+async def test_answered_hold_is_listed_as_what_it_has_come_to_before_anybody_resumes_it(
+    tmp_path: Path,
+) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        await gate.tool("pay", lambda args: "paid")
+        uids = [(await gate.govern("pay", {"amount": n}))["uid"] for n in range(3)]
+        gate.approve(uids[0], ALICE, tmp_path)
+        gate.approve(uids[1], ALICE, tmp_path, "deny")
+        listed = {
+            status: [h["uid"] for h in (await gate.request("holds", status=status))["holds"]]
+            for status in ("released", "denied", "pending", "expired", "withdrawn")
+        }
+    assert listed == {
+        "released": uids[:1],
+        "denied": uids[1:2],
+        "pending": uids[2:],
+        "expired": [],
+        "withdrawn": [],
+    }
+
+
 async def test_holds_of_another_project_in_the_same_journal_are_not_shown_or_answered(
     tmp_path: Path,
 ) -> None:

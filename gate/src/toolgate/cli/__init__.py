@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 the answer is no, 2 wrong use or bad input.
 
 from __future__ import annotations
 
+import io
 import sys
 
 _SERVE_ARGUMENTS = 3
@@ -19,5 +20,10 @@ def main() -> None:
 
         sys.exit(serve(arguments[2]))
     from toolgate.cli.app import app
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the terminal's encoding lacks is shown by its number, like what does not print.
+            stream.reconfigure(errors="backslashreplace")
 
     app(prog_name="toolgate")

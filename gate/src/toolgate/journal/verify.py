@@ -8,7 +8,7 @@ What is checked, in this order:
 3. each event's hash is that of its content, and its MAC is the journal key's;
 4. each row's MAC is the journal key's;
 5. each action's last event is the one that its row stands at, or its hold's row while it is held;
-   no action lacks its row.
+   no action lacks its row; each session was opened where its row says.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class _Log:
     seq: int = 0
     chains: dict[str, _Chain] = field(default_factory=dict)
     last: dict[str, int] = field(default_factory=dict)
+    opened: dict[str | None, int] = field(default_factory=dict)
 
 
 def verify(store: Store, key: JournalKey, progress: Callable[[int], None]) -> Report:
@@ -98,6 +99,8 @@ def _check_event(event: Event, log: _Log, key: JournalKey) -> None:
     except TypeError:
         raise JournalTampered(f"{where} was changed: a field is of a wrong type") from None
     log.seq, chain.n, chain.head = event.seq, event.n, event.hash
+    if event.kind == EventKind.SESSION_OPENED:
+        log.opened[event.session] = event.seq
     if event.action is not None:
         log.last[event.action] = event.seq
 
@@ -128,7 +131,14 @@ def _check_rows(store: Store, log: _Log, key: JournalKey) -> int:
     for row in store.rows("session"):
         session = SessionRecord(*row[:-1])
         _check_row(f"the row of session {session.session}", session, row, key)
+        if log.opened.pop(session.session, None) != session.last_seq:
+            raise JournalTampered(
+                f"no event says that session {session.session} was opened at {session.last_seq}: "
+                "the log was cut"
+            )
         rows += 1
+    for name, seq in log.opened.items():
+        raise JournalTampered(f"the row of session {name} is missing; event {seq} speaks of it")
     _compare(stands, log.last.items())
     for uid in stands.keys() - log.last.keys():
         raise JournalTampered(f"action {uid} has a row, and no event speaks of it")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -156,8 +157,8 @@ class Engine:
         left out of it.
         """
         reader = self._journal.reader
-        # A hold expires by itself: its row says so only once somebody has resumed it.
-        recorded = None if status == "expired" else status
+        # What people and the clock have done since the last resume shows here, but in no row yet.
+        recorded = status if status in ("pending", "withdrawn") else None
         records = reader.holds(recorded, limit, after)
         now = self._journal.now()
         views = [view_hold(reader, record, self._settings.approvers, now) for record in records]
@@ -201,7 +202,7 @@ class Engine:
         uid = claim.record.uid
         running = _Running(claim, self._settle_late)
         self._running[uid] = running
-        started = loop.time()
+        started = time.perf_counter()
         timer = loop.call_later(claim.timeout, self._expire, running)
         order = ToolRun(
             request, claim.record.tool, claim.args, uid, claim.record.attempts, claim.timeout
@@ -209,7 +210,7 @@ class Engine:
         try:
             self._runner.run(order, running.reply)
             reply = await running.replied
-            duration_ms = round((loop.time() - started) * 1000, 3)
+            duration_ms = round((time.perf_counter() - started) * 1000, 3)
             outcome = await self._record(claim, ending(claim.tool, reply), duration_ms)
         except BaseException as error:
             for waiter in running.joined:

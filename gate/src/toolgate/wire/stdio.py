@@ -67,6 +67,9 @@ class StdioTransport(asyncio.Protocol):
 
     async def close(self) -> None:
         """Send what is buffered, waiting at most :data:`CLOSE_PATIENCE`, and close."""
+        if self._reader is not None and not self._reader.is_closing():
+            self._ended = True
+            self._reader.close()
         if self._writer is not None and not self._writer.is_closing():
             self._writer.set_write_buffer_limits(high=0)
             if self._writer.get_write_buffer_size() > 0:

@@ -1,0 +1,244 @@
+"""Which arguments of a tool the gate sees, as JSON, and how edited ones get back into the tool.
+
+The gate sees what a model can choose. What a framework injects (state, store, runtime, call id,
+config, callbacks, anything marked as injected) is hidden: it never leaves the process.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from langchain_core.tools import BaseTool, Tool
+from langchain_core.tools.base import (
+    _DirectlyInjectedToolArg,
+    _get_runnable_config_param,
+    _is_injected_arg_type,
+)
+from langchain_core.utils.pydantic import get_fields, is_basemodel_subclass
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic.v1 import BaseModel as BaseModelV1
+from pydantic_core import to_jsonable_python
+
+_CALLBACKS = frozenset({"run_manager", "callbacks"})
+_SINGLE_INPUT = "__arg1"  # the name LangChain shows models for a tool that takes one text
+_SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+
+
+class ToolArguments:
+    """The arguments of one tool, as its model, the gate and its body each know them.
+
+    Attributes:
+        schema: the JSON Schema the gate judges arguments by: the one the model is shown.
+
+    Raises ``ValueError`` at construction when the tool's arguments have no JSON Schema.
+    """
+
+    def __init__(self, tool: BaseTool) -> None:
+        body = getattr(tool, "func", None) or getattr(tool, "coroutine", None) or tool._run  # noqa: SLF001
+        self.schema = _schema(tool)
+        self._fields = _fields(tool)
+        self._shown = list(self.schema.get("properties") or ())
+        self._runtime = _runtime(tool, frozenset(self._shown))
+        self._hidden = self._runtime | _injected(tool, body, self._fields)
+        self._positional = _positional(tool, body)
+        model = tool.args_schema
+        self._model = model if isinstance(model, type) else None
+
+    def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all of a call's values by name."""
+        named = dict(zip(self._positional, args, strict=False))
+        if rest := args[len(self._positional) :]:
+            named["args"] = list(rest)
+        named.update(kwargs)
+        return named
+
+    def visible(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of a call the gate may see, as live values."""
+        visible = {name: value for name, value in named.items() if not self._is_hidden(name, value)}
+        if self._shown == [_SINGLE_INPUT] and len(visible) == 1:  # whatever its body calls it
+            return {_SINGLE_INPUT: next(iter(visible.values()))}
+        return visible
+
+    def hidden(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of a call stays in this process: injected arguments, config, callbacks."""
+        return {name: value for name, value in named.items() if self._is_hidden(name, value)}
+
+    def injected(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of a call's hidden values the tool's own schema may know."""
+        hidden = self.hidden(named)
+        return {name: value for name, value in hidden.items() if name not in self._runtime}
+
+    def config(self, kwargs: Mapping[str, Any]) -> Any:
+        """Return the run's config, where the body takes one."""
+        return next((kwargs[name] for name in self._runtime - _CALLBACKS if name in kwargs), None)
+
+    def to_json(self, visible: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the visible arguments as the JSON the gate judges.
+
+        Raises ``ValueError`` or ``TypeError`` for a value that has no JSON form.
+        """
+        dumped = self._dump(visible)
+        proposed: dict[str, Any] = {}
+        for name, value in visible.items():
+            field = self._fields.get(name)
+            key = (
+                getattr(field, "serialization_alias", None) or getattr(field, "alias", None) or name
+            )
+            # A field its author excludes from dumps is an argument all the same.
+            json_value = dumped[key] if key in dumped else _to_json(value)
+            proposed[self._json_name(name, field)] = json_value
+        return proposed
+
+    def edited(
+        self, args: Mapping[str, Any], proposed: Mapping[str, Any], visible: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return arguments that a person edited as input for the tool's own schema.
+
+        What was not edited keeps its live value: its JSON may say less (a secret's is masked).
+        """
+        names = {self._json_name(name, field): name for name, field in self._fields.items()}
+        taken: dict[str, Any] = {}
+        for key, value in args.items():
+            name = names.get(key, key)
+            field = self._fields.get(name)
+            alias = getattr(field, "validation_alias", None) or getattr(field, "alias", None)
+            same = key in proposed and name in visible and same_json(value, proposed[key])
+            taken[alias if isinstance(alias, str) else name] = visible[name] if same else value
+        return taken
+
+    def _is_hidden(self, name: str, value: Any) -> bool:
+        return name in self._hidden or isinstance(value, _DirectlyInjectedToolArg)
+
+    def _json_name(self, name: str, field: Any) -> str:
+        if name in self._shown:
+            return name
+        for alias in (getattr(field, "validation_alias", None), getattr(field, "alias", None)):
+            if isinstance(alias, str) and alias in self._shown:
+                return alias
+        return name
+
+    def _dump(self, visible: Mapping[str, Any]) -> dict[str, Any]:
+        """Dump through the tool's own model, which knows best how its fields are written."""
+        model = self._model
+        names = {name for name in visible if name in self._fields}
+        if model is None or not names:
+            return {}
+        values = {name: visible[name] for name in names}
+        if issubclass(model, BaseModelV1):
+            text = model.construct(**values).json(by_alias=True, include=names)
+            dumped = json.loads(text)
+        else:
+            made = model.model_construct(**values)
+            dumped = made.model_dump(mode="json", by_alias=True, include=names, warnings="none")
+        return dumped if isinstance(dumped, dict) else {}
+
+
+def canonical(value: Any) -> bytes:
+    """Return JSON as the same bytes for the same value, in every process.
+
+    Raises ``ValueError`` for NaN, infinity and lone surrogates, ``TypeError`` for what is not JSON.
+    """
+    text = json.dumps(
+        value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
+    return text.encode()
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Tell whether two JSON values are written alike; ``true`` is not ``1``, nor ``1.0``."""
+    return canonical(one) == canonical(other)
+
+
+def _schema(tool: BaseTool) -> dict[str, Any]:
+    if isinstance(tool, Tool) and tool.args_schema is None:
+        text = {"type": "string"}
+        return {"type": "object", "properties": {_SINGLE_INPUT: text}, "required": [_SINGLE_INPUT]}
+    shown: Any = tool.tool_call_schema
+    if isinstance(shown, dict):
+        return dict(shown)
+    try:
+        schema = shown.model_json_schema() if issubclass(shown, BaseModel) else shown.schema()
+    except Exception as error:
+        raise ValueError(
+            f"the arguments of the tool {tool.name!r} have no JSON Schema, so no policy can judge "
+            f"them: {error}"
+        ) from error
+    stripped: dict[str, Any] = _without_formats(schema)
+    return stripped
+
+
+def _without_formats(schema: Any) -> Any:
+    """Return a schema pydantic wrote without ``format``.
+
+    Its own types check what they take, and take more than the formats say: a date-time without an
+    offset is one to pydantic and none to RFC 3339.
+    """
+    if isinstance(schema, list):
+        return [_without_formats(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _SCHEMAS_BY_NAME and isinstance(value, dict):
+            kept[key] = {name: _without_formats(item) for name, item in value.items()}
+        elif key in {"default", "const", "enum", "examples"}:
+            kept[key] = value
+        elif key != "format":
+            kept[key] = _without_formats(value)
+    return kept
+
+
+def _fields(tool: BaseTool) -> dict[str, FieldInfo | Any]:
+    model = tool.args_schema
+    if isinstance(model, type) and is_basemodel_subclass(model):
+        return dict(get_fields(model))
+    return {}
+
+
+def _injected(tool: BaseTool, body: Any, fields: Mapping[str, Any]) -> frozenset[str]:
+    # LangChain's own list knows more forms of annotations; older versions have none.
+    injected = frozenset(getattr(tool, "_injected_args_keys", ())) | _annotated_as_injected(body)
+    if not fields:
+        return injected
+    # The model is shown all fields but the injected ones.
+    shown: Any = tool.tool_call_schema
+    return injected | (fields.keys() - get_fields(shown).keys())
+
+
+def _annotated_as_injected(body: Any) -> frozenset[str]:
+    try:
+        hints = get_type_hints(body, include_extras=True)
+    except (NameError, TypeError):  # an annotation that only a type checker can resolve
+        return frozenset()
+    return frozenset(name for name, hint in hints.items() if _is_injected_arg_type(hint))
+
+
+def _runtime(tool: BaseTool, shown: frozenset[str]) -> frozenset[str]:
+    bodies = (tool._run, tool._arun, getattr(tool, "func", None), getattr(tool, "coroutine", None))  # noqa: SLF001
+    configs = (_get_runnable_config_param(body) for body in bodies if body is not None)
+    return (_CALLBACKS - shown) | {name for name in configs if name is not None}
+
+
+def _positional(tool: BaseTool, body: Any) -> list[str]:
+    """Name what a tool is given without a name: a text, or arguments in order."""
+    if isinstance(tool, Tool) and tool.args_schema is None:
+        return [_SINGLE_INPUT]
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        parameters = inspect.signature(body).parameters.values()
+    except ValueError:  # some functions written in C do not say
+        return []
+    return [parameter.name for parameter in parameters if parameter.kind in kinds]
+
+
+def _to_json(value: Any) -> Any:
+    def fallback(unknown: Any) -> Any:
+        if isinstance(unknown, BaseModelV1):
+            return json.loads(unknown.json(by_alias=True))
+        raise TypeError(f"an argument of type {type(unknown).__qualname__} has no JSON form")
+
+    return to_jsonable_python(value, by_alias=True, inf_nan_mode="strings", fallback=fallback)

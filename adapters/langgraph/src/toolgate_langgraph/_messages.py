@@ -1,0 +1,77 @@
+"""What a model is told about a call that gave no result: why, and what it can do now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from toolgate_client import ActionError, ActionFailed, GateClosed, GateError
+
+_SETTLED = "Do not repeat this call; choose another way or tell the user."
+_UNKNOWN_EFFECT = (
+    "It may or may not have taken effect: do not repeat it, and tell the user that it must be "
+    "checked."
+)
+
+# Kind of outcome: what happened (the reason follows), and what to do now.
+_TEXTS: dict[str, tuple[str, str]] = {
+    "policy_denied": ("did not run, because policy denies it", _SETTLED),
+    "approval_timeout": ("did not run", "Tell the user that it still needs an approval."),
+    "held": (
+        "has not run, because it waits for a person's approval",
+        "Do not repeat it; tell the user that it is waiting.",
+    ),
+    "executing": ("is being run by another process at this moment", "Do not repeat it."),
+    "invalid_arguments": ("did not run", "Correct the arguments and try again."),
+    "rate_limited": ("did not run", "Try again later."),
+    "cancelled": ("did not run", "Ask the user before you try again."),
+    "execution_failed": ("failed", "Ask the user before you try again."),
+    "execution_timeout": ("gave no result", _UNKNOWN_EFFECT),
+    "in_doubt": ("gave no result", _UNKNOWN_EFFECT),
+    "invalid_result": (
+        "ran, but its result was refused",
+        "Do not repeat it: it has had its effect.",
+    ),
+    "gate_unavailable": (
+        "did not run, because the gate that governs it cannot be reached",
+        "No governed tool can run now; tell the user.",
+    ),
+}
+_DENIED = ("did not run", _SETTLED)
+_FAILED = ("gave no result", _UNKNOWN_EFFECT)
+
+
+def kind_of(error: GateError) -> str:
+    """Return the machine-readable kind of a call without a result."""
+    return error.kind if isinstance(error, ActionError) else "gate_unavailable"
+
+
+def reason_of(error: GateError) -> str:
+    """Return why, for a model: without what a dying gate printed."""
+    if isinstance(error, GateClosed):
+        return ""
+    return error.reason if isinstance(error, ActionError) else str(error)
+
+
+def explain(tool: str, error: GateError) -> str:
+    """Return the text a model sees instead of a result: what happened, why, and what next."""
+    kind = kind_of(error)
+    reason = reason_of(error).strip()
+    happened, advice = _TEXTS.get(kind, _FAILED if isinstance(error, ActionFailed) else _DENIED)
+    because = f": {reason}" if reason else ""
+    stop = "" if because.endswith((".", "!", "?")) else "."
+    return f"{tool} {happened}{because}{stop} {advice} [{kind}]"
+
+
+def details_of(error: GateError) -> dict[str, Any]:
+    """Return the same for programs, as JSON: the artifact of the error message."""
+    details: dict[str, Any] = {"kind": kind_of(error)}
+    if isinstance(error, ActionError):
+        details["reason"] = error.reason
+        details["uid"] = error.uid
+        if error.outcome is not None:
+            details["status"] = error.outcome.status
+            if error.outcome.decision is not None:
+                details["rules"] = list(error.outcome.decision.rules)
+        if error.hold is not None:
+            details["hold_id"] = error.hold.hold_id
+    return details

@@ -1,0 +1,396 @@
+"""The public client: starts a gate, registers tools, makes governed calls."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from threading import RLock
+
+from toolgate_client import _protocol
+from toolgate_client._calls import Gate, how_it_ended, what_it_printed
+from toolgate_client._encode import default_encoder
+from toolgate_client._errors import (
+    ActionDenied,
+    ActionError,
+    ActionFailed,
+    ActionHeld,
+    GateClosed,
+    GateError,
+    GateStartError,
+    ProtocolError,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    from toolgate_client._calls import Body
+    from toolgate_client._models import Hold, Outcome
+    from toolgate_client._transport import GateProcess
+
+_HOLDS_PAGE = 500
+_NOT_STARTED = "this gate client is not started: use it in a with block, or start() it"
+
+
+class GateClient:
+    """A gate of one's own: a child process that decides, for each governed call, whether it runs.
+
+    >>> with GateClient("gate.yaml") as gate:                            # doctest: +SKIP
+    ...     gate.register_tool("send_email", send_email)
+    ...     gate.call("send_email", {"to": "ada@acme.example"})
+
+    ``config`` is the path of the gate's config file, or its content as a mapping, which is written
+    to a private temporary file; relative paths in a mapping start at the current folder.
+    ``launcher`` is the command that runs ``toolgate``, such as ``["uvx", "toolgate"]``; by default
+    this interpreter's own ``toolgate`` package, else the program ``toolgate`` on PATH.
+    ``start_timeout`` is in seconds. ``encoder`` turns a body's result into the JSON that the gate
+    checks and records (default: :func:`default_encoder`); the caller gets the result itself.
+
+    One client serves any number of threads at once. The body of a tool runs in the thread that
+    waits for the call. No call survives a fork: a child process needs a client of its own. No
+    signal handlers are installed, and Ctrl-C reaches this process, not the gate. Leaving the
+    ``with`` block (or :meth:`close`) lets calls in flight end and stops the gate.
+
+    Every method may raise :class:`GateClosed` when the gate is gone, and :class:`GateError` when
+    the client was not started or was inherited through a fork.
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike[str] | Mapping[str, Any],
+        *,
+        launcher: Sequence[str] | None = None,
+        start_timeout: float = 30.0,
+        encoder: Callable[[Any], Any] | None = None,
+    ) -> None:
+        if isinstance(launcher, (str, bytes)):
+            raise TypeError('launcher is a sequence of words, such as ["uvx", "toolgate"]')
+        self._config = config
+        self._launcher = launcher
+        self._start_timeout = start_timeout
+        self._encoder = encoder or default_encoder
+        self._lock = RLock()
+        self._gate: Gate | None = None
+        self._greeting: Mapping[str, Any] = {}
+        self._temporary: str | None = None
+        self._closed = False
+        self._stopped = False
+
+    # --- life
+
+    def start(self) -> GateClient:
+        """Start the gate and wait until it is ready; returns this client. Again: does nothing.
+
+        Raises :class:`GateStartError` with what the gate printed.
+        """
+        with self._lock:
+            if self._closed:
+                raise GateClosed("this gate client is closed")
+            if self._gate is None:
+                self._start()
+        return self
+
+    def close(self) -> None:
+        """Let calls in flight end (bounded by the gate's ``limits.drain``) and stop the gate.
+
+        Holds stay as they are. Calling it again, from any thread, waits for the first and does
+        nothing, or completes what an interrupt cut short. In a forked child it does nothing.
+        """
+        gate = self._gate
+        if gate is not None and os.getpid() != gate.process.owner:
+            return
+        with self._lock:
+            self._closed = True
+            if self._stopped:
+                return
+            try:
+                if self._gate is not None:
+                    self._gate.stop()
+            finally:
+                _remove(self._temporary, os.getpid())
+            self._stopped = True
+
+    def __enter__(self) -> GateClient:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def session(self) -> str:
+        """The id of the gate's session."""
+        return str(self._ready("session"))
+
+    @property
+    def project(self) -> str:
+        """The project the gate's config names."""
+        return str(self._ready("project"))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the gate warned about when it started."""
+        return tuple(map(str, self._ready("warnings") or ()))
+
+    @property
+    def closed(self) -> bool:
+        """Whether calls are over: this client was closed, or its gate has ended."""
+        return self._closed or (self._gate is not None and self._gate.core.ended)
+
+    # --- tools and calls
+
+    def register_tool(
+        self,
+        name: str,
+        body: Body,
+        *,
+        description: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        returns: Mapping[str, Any] | None = None,
+        idempotent: bool = False,
+    ) -> dict[str, Any]:
+        """Make a tool known to the gate; returns its effective contract.
+
+        ``body`` takes the arguments as a dictionary and returns any value. ``parameters`` and
+        ``returns`` are JSON Schemas. Registering the same again replaces the body.
+
+        Raises :class:`ProtocolError` when the gate refuses: a schema that is none, or another
+        schema than the name was registered with.
+        """
+        if not callable(body):
+            raise TypeError(f"the body of tool {name!r} is not callable: {body!r}")
+        params: dict[str, Any] = {"name": name, "idempotent": idempotent}
+        _add(params, description=description, parameters=parameters, returns=returns)
+        gate = self._usable()
+        result = gate.ask("register_tool", params, f"the registration of tool {name!r}")
+        try:
+            contract = dict(result["contract"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(f"the gate's answer is no contract: {result!r}") from error
+        gate.bodies[name] = body
+        return contract
+
+    def govern(
+        self,
+        tool: str,
+        args: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        body: Body | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Outcome:
+        """Propose a call to a tool; if it is allowed, its body runs here and now.
+
+        ``args`` are JSON: what the gate judges is exactly what is written here. ``idempotency_key``
+        names this call for ever: repeated with it, the call is not made again, its outcome is
+        given. ``timeout`` is in seconds. ``body`` replaces the registered body, for this call.
+
+        A denial, a hold and a failure are outcomes, not exceptions; see :meth:`call`. An exception
+        of the body is in ``Outcome.exception``. What is no ``Exception`` (``KeyboardInterrupt``,
+        ``SystemExit``) is raised here as it is, once the gate has recorded the failure. Leaving by
+        an interrupt while the gate still decides cancels the call.
+
+        A call made by a body names the action of that body as its parent. When more calls are in
+        flight than the gate takes (``limits.max_in_flight``), this waits until another one ends.
+
+        Raises ``TypeError`` or ``ValueError``, with nothing proposed, when ``args`` or ``metadata``
+        are not JSON; :class:`GateError`, with nothing proposed, when the body is a coroutine
+        function and this thread runs an event loop (without one, it is run to its end here);
+        :class:`ProtocolError` when the gate cannot take the request.
+        """
+        gate = self._usable()
+        gate.check_body(tool, body)
+        if not isinstance(args, Mapping):
+            raise TypeError(f"the arguments of tool {tool!r} are not a mapping: {args!r}")
+        params: dict[str, Any] = {"tool": tool, "args": dict(args)}
+        _add(
+            params,
+            idempotency_key=idempotency_key,
+            timeout_ms=_milliseconds(_positive(timeout, "timeout"), "timeout"),
+            parent=gate.parent(),
+            metadata=metadata,
+        )
+        return gate.act("govern", params, f"the call to tool {tool!r}", body)
+
+    def call(
+        self,
+        tool: str,
+        args: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        body: Body | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Like :meth:`govern`, but return the output, or raise why there is none.
+
+        Raises :class:`ActionDenied` when the call did not run, :class:`ActionHeld` when it is not
+        settled yet, :class:`ActionFailed` when it failed, caused by the exception of its body.
+        """
+        outcome = self.govern(
+            tool,
+            args,
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            body=body,
+            metadata=metadata,
+        )
+        if outcome.succeeded:
+            return outcome.output
+        raise _action_error(tool, outcome) from outcome.exception
+
+    def resume(self, uid: str, *, wait: float | None = 0.0, body: Body | None = None) -> Outcome:
+        """Continue an action, whoever proposed it: run it if it may run now, give its outcome.
+
+        ``wait`` says how many seconds to wait for the decision about a held action: 0 looks once,
+        ``None`` waits as long as it takes. Interrupting the wait withdraws the action.
+        """
+        gate = self._usable()
+        wait_ms = _milliseconds(wait, "wait")
+        return gate.act("resume", {"uid": uid, "wait_ms": wait_ms}, f"the resume of {uid}", body)
+
+    def withdraw(self, uid: str) -> Outcome:
+        """Take back a held action: no approval runs it any more. Returns what it has become."""
+        return self._usable().act("withdraw", {"uid": uid}, f"the withdrawal of {uid}")
+
+    def holds(self, status: str | None = None) -> list[Hold]:
+        """The holds of this gate's journal, optionally of one ``status`` such as ``pending``."""
+        from toolgate_client._models import hold_from_wire
+
+        gate = self._usable()
+        found: list[Hold] = []
+        params: dict[str, Any] = {"limit": _HOLDS_PAGE}
+        _add(params, status=status)
+        while True:
+            page = gate.ask("holds", params, "the list of holds")
+            try:
+                found += map(hold_from_wire, page["holds"])
+                params["after"] = page.get("next")
+            except (KeyError, TypeError, AttributeError) as error:
+                raise ProtocolError(f"the gate's answer is no list of holds: {error!r}") from error
+            if params["after"] is None:
+                return found
+
+    def ping(self) -> None:
+        """Return when the gate has answered."""
+        self._usable().ask("ping", {}, "the ping")
+
+    # --- pieces
+
+    def _usable(self) -> Gate:
+        gate = self._gate
+        if gate is None:
+            if self._closed:
+                raise GateClosed("this gate client is closed")
+            raise GateError(_NOT_STARTED)
+        gate.check_usable()
+        return gate
+
+    def _ready(self, key: str) -> Any:
+        if not self._greeting:
+            raise GateError(_NOT_STARTED)
+        return self._greeting.get(key)
+
+    def _start(self) -> None:
+        from toolgate_client._launch import command_line, write_config
+        from toolgate_client._transport import GateProcess
+
+        process: GateProcess | None = None
+        try:
+            if isinstance(self._config, Mapping):
+                self._temporary = write_config(self._config, os.getcwd())
+                config_file = self._temporary
+            else:
+                config_file = os.fspath(self._config)
+            command = command_line(self._launcher, config_file)
+            process = GateProcess(command)
+            gate = Gate(process, self._encoder)
+            self._greeting = self._wait_until_ready(gate, command)
+            process.stderr.pass_through()
+            if self._temporary is not None:
+                weakref.finalize(self, _remove, self._temporary, process.owner)
+            self._gate = gate
+        finally:
+            if self._gate is None:
+                if process is not None:
+                    process.stop(grace=0.0)
+                    process.release()
+                _remove(self._temporary, os.getpid())
+
+    def _wait_until_ready(self, gate: Gate, command: Sequence[str]) -> Mapping[str, Any]:
+        greeting = gate.greeting(time.monotonic() + self._start_timeout)
+        if greeting is not None and greeting.get("protocol") == _protocol.PROTOCOL:
+            limits = greeting.get("limits")
+            if isinstance(limits, dict):
+                gate.core.max_message_bytes = limits.get("max_message_bytes")
+                gate.drain = limits.get("drain_ms", gate.drain * 1000) / 1000
+            return greeting
+        if greeting is not None:
+            problem = (
+                f"the gate speaks protocol {greeting.get('protocol')!r}, this client "
+                f"{_protocol.PROTOCOL!r}: upgrade the older of toolgate and toolgate-client"
+            )
+        elif gate.core.ended:
+            problem = f"the gate ended before it was ready ({how_it_ended(gate.exit_code)})"
+        else:
+            problem = f"the gate was not ready within {self._start_timeout:g} s"
+        from toolgate_client._transport import shown
+
+        gate.process.stop(grace=0.0)
+        stderr = gate.process.stderr.tail()
+        strays = "".join(f"\n{text}" for _, text in gate.core.notices)
+        raise GateStartError(
+            f"{problem} (command: {shown(command)}){what_it_printed(stderr)}{strays}",
+            exit_code=gate.exit_code,
+            stderr=stderr,
+        )
+
+
+def _add(params: dict[str, Any], **optional: Any) -> None:
+    params.update((key, value) for key, value in optional.items() if value is not None)
+
+
+def _positive(seconds: float | None, name: str) -> float | None:
+    if seconds is not None and seconds <= 0:
+        raise ValueError(f"{name} is in seconds, more than 0: {seconds!r}")
+    return seconds
+
+
+def _milliseconds(seconds: float | None, name: str) -> int | None:
+    if seconds is None:
+        return None
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{name} is in seconds, from 0: {seconds!r}")
+    return math.ceil(seconds * 1000)
+
+
+def _action_error(tool: str, outcome: Outcome) -> ActionError:
+    error, hold, decision = outcome.error, outcome.hold, outcome.decision
+    reason = (error and error.message) or (hold and hold.reason) or (decision and decision.reason)
+    kind = error.kind if error is not None and error.kind else outcome.status
+    what = f"the call to tool {tool!r}"
+    later = f"; resume({outcome.uid!r}) continues it"
+    classes: dict[str, tuple[type[ActionError], str]] = {
+        "held": (ActionHeld, f"{what} is held: {reason or 'it needs approval'}{later}"),
+        "executing": (ActionHeld, f"{what} is run by another gate at this moment{later}"),
+        "failed": (ActionFailed, f"{what} failed ({kind}): {reason or 'no reason was given'}"),
+    }
+    denied = (ActionDenied, f"{what} was denied ({kind}): {reason or 'no reason was given'}")
+    cls, message = classes.get(outcome.status, denied)
+    return cls(message, kind=kind, reason=reason or "", uid=outcome.uid, hold=hold, outcome=outcome)
+
+
+def _remove(path: str | None, owner: int) -> None:
+    if path is not None and os.getpid() == owner:
+        with suppress(FileNotFoundError):
+            os.unlink(path)

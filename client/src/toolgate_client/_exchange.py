@@ -1,0 +1,236 @@
+"""How threads share one gate: whoever waits does the reading, and writing never waits for reading.
+
+There is no reader thread. Of the threads that wait for something, one holds the role ``reader``: it
+reads the pipe, puts every message into the mailbox it belongs to and wakes that mailbox's owner.
+When the reader has what it waited for, the role passes to another thread that still waits. So a
+sequential caller pays no thread switch at all.
+
+Writing is non-blocking. A thread whose message does not fit into the pipe reads meanwhile (or lets
+the reader read), because a gate whose own output is not taken stops reading its input.
+
+Both roles are entries of a dictionary, taken with ``setdefault`` in the name of the caller's
+mailbox. So a caller can give back what it holds without knowing where it was interrupted:
+:meth:`Exchange.leave` does, may be called again at any time, and must be called (twice, the first
+call may itself be interrupted) by everybody who called ``send`` or ``wait``.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from io import BytesIO
+from itertools import chain
+from threading import Lock
+
+from toolgate_client._protocol import Core, Mailbox
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _thread import LockType
+
+_READ_SIZE = 1 << 16
+"""Bytes a read asks for: what a pipe holds. Buffers over the allocator's threshold for mapping
+(128 KiB) cost more than a whole message."""
+_RETRY = 0.02
+"""How long to rely on another thread that reads, or writes, what we wait for, while a message is
+still in the outbox, in seconds. Looking again at once would keep that thread from its work."""
+_LEAVE_RETRIES = 50
+"""How often a caller that leaves looks for room for its goodbye. Later messages carry it along."""
+
+
+class Waiter(Mailbox):
+    """The mailbox of a thread.
+
+    Whoever means to sleep calls ``listen``, then looks whether what it waits for is there already,
+    then sleeps: a ``wake`` from ``listen`` on is not lost.
+    """
+
+    __slots__ = ("_bell", "gone")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone = False
+        """:meth:`Exchange.leave` has come to its end for it."""
+        self._bell: LockType | None = None
+
+    def listen(self) -> LockType:
+        """Be ready to be woken; returns what to wait for."""
+        bell = self._bell
+        if bell is None:
+            bell = Lock()
+            bell.acquire()
+            self._bell = bell
+        return bell
+
+    def wake(self) -> None:
+        """End the present or the next :meth:`sleep`."""
+        bell = self._bell
+        if bell is not None and bell.locked():
+            with suppress(RuntimeError):  # another thread woke it at the same time
+                bell.release()
+
+    def sleep(self, timeout: float | None = None) -> None:
+        """Wait for :meth:`wake`, at most ``timeout`` seconds."""
+        self.listen().acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+
+
+class Exchange:
+    """One gate's pipes, shared by threads.
+
+    ``read_fd`` blocks, ``write_fd`` does not. ``on_end`` is called once or more often, by the
+    reader, when the gate's output has ended and before anybody is told.
+    """
+
+    def __init__(self, core: Core, read_fd: int, write_fd: int, on_end: Callable[[], None]) -> None:
+        self._core = core
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+        self._on_end = on_end
+        self._roles: dict[str, Mailbox] = {}
+        self._followers: dict[Waiter, None] = {}
+
+    def send(self, box: Waiter) -> bool:
+        """Write what is in the outbox, unless another thread does; False when there is no room."""
+        outbox, roles = self._core.outbox, self._roles
+        # Whoever adds a message while we hold the role leaves it to us: look again afterwards.
+        while outbox and roles.setdefault("writer", box) is box:
+            room = self._write()
+            del roles["writer"]
+            if not room:
+                return False
+        return True
+
+    def wait(self, box: Waiter, deadline: float | None = None) -> None:
+        """Return when ``box`` has news, the gate has ended, or it is ``deadline`` (monotonic)."""
+        core, roles, followers = self._core, self._roles, self._followers
+        while not box.has_news() and not core.ended:
+            room = not core.outbox or self.send(box)
+            if roles.setdefault("reader", box) is box:
+                self._read(box, deadline)
+                del roles["reader"]
+            elif not room:
+                self._poll(select.POLLOUT, 0, _until(deadline, _RETRY))
+            else:
+                box.listen()
+                followers[box] = None
+                # A reader that leaves looks for followers after it has given up the role; so
+                # either it sees us there, or we see here that the role is free.
+                if "reader" in roles and not box.has_news() and not core.ended:
+                    box.sleep(_until(deadline, _RETRY if core.outbox else None))
+                followers.pop(box, None)
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+        # The role we had, or the wake-up that came when we had no more use for it.
+        self._wake_follower()
+
+    def leave(self, box: Waiter) -> None:
+        """Give back every role, say goodbye for what is open, and let others go on."""
+        core, roles = self._core, self._roles
+        for role in ("reader", "writer"):
+            if roles.get(role) is box:
+                del roles[role]
+        self._followers.pop(box, None)
+        self._wake_follower()
+        core.leave(box)
+        patience = _LEAVE_RETRIES
+        while core.outbox and not core.ended and not self.send(box) and patience:
+            patience -= 1
+            if roles.setdefault("reader", box) is box:
+                # Nobody else takes what the gate says, and until then it may not listen.
+                if self._poll(select.POLLOUT, select.POLLIN, _RETRY):
+                    self._take()
+                    core.pump()
+                del roles["reader"]
+                self._wake_follower()
+            else:
+                self._poll(select.POLLOUT, 0, _RETRY)
+        box.gone = True
+
+    def seize(self, role: str, box: Waiter, deadline: float) -> bool:
+        """Take ``role`` and keep it; False when its holder does not give it back in time."""
+        box.listen()
+        while self._roles.setdefault(role, box) is not box:
+            if time.monotonic() >= deadline:
+                return False
+            box.sleep(_RETRY)
+        return True
+
+    def _read(self, box: Waiter, deadline: float | None) -> None:
+        """Read, as the reader, until ``box`` has news, the gate ended, or it is ``deadline``."""
+        core = self._core
+        while True:
+            core.pump()
+            if box.has_news() or core.ended:
+                return
+            room = not core.outbox or self.send(box)
+            if core.outbox or deadline is not None:
+                # Another thread writes our message, or we wait for room: look again.
+                write = 0 if room else select.POLLOUT
+                soon = _RETRY if core.outbox else None
+                if not self._poll(write, select.POLLIN, _until(deadline, soon)):
+                    if deadline is not None and time.monotonic() >= deadline:
+                        return
+                    continue
+            if not self._take():
+                self._on_end()
+                core.end()
+                return
+
+    def _take(self) -> bool:
+        """Read once, as the reader; False at the end of the gate's output."""
+        fragments = self._core.fragments
+        before = len(fragments)
+        # One operation of C code, from the kernel into `fragments`, cut into lines on the way:
+        # a signal handler runs before it or after it, and no byte is ever in between.
+        fragments.extend(
+            chain.from_iterable(map(BytesIO, map(os.read, (self._read_fd,), (_READ_SIZE,))))
+        )
+        return len(fragments) > before
+
+    def _write(self) -> bool:
+        """Write, as the writer, until the outbox is empty (True) or the pipe is full (False)."""
+        outbox, fd = self._core.outbox, self._write_fd
+        try:
+            while outbox:
+                message = outbox[0]
+                data, counts = message.data, message.counts
+                done = sum(counts)
+                if done < len(data):
+                    rest = memoryview(data)[done:] if done else data
+                    # As in _read: what was written and what is known about it never differ.
+                    counts.extend(map(os.write, (fd,), (rest,)))
+                    done = sum(counts)
+                if done == len(data):
+                    outbox.popleft()
+        except BlockingIOError:
+            return False
+        except OSError:
+            # The gate takes no more. Whoever reads finds out why when its output ends.
+            outbox.clear()
+        return True
+
+    def _poll(self, write: int, read: int, timeout: float | None) -> bool:
+        """Wait for room or for input; whether there is input, or its end."""
+        poll = select.poll()
+        if write:
+            poll.register(self._write_fd, write)
+        if read:
+            poll.register(self._read_fd, read)
+        ready = poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
+        return any(fd == self._read_fd for fd, _ in ready)
+
+    def _wake_follower(self) -> None:
+        if "reader" not in self._roles:
+            for follower in list(self._followers)[:1]:
+                follower.wake()
+
+
+def _until(deadline: float | None, at_most: float | None = None) -> float | None:
+    """Seconds until ``deadline``, or ``at_most``; ``None`` when nothing limits the wait."""
+    if deadline is None:
+        return at_most
+    left = deadline - time.monotonic()
+    return left if at_most is None else min(left, at_most)

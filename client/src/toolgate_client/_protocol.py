@@ -1,0 +1,348 @@
+"""The client's side of the wire without I/O: bytes in, mailboxes filled, messages out.
+
+One :class:`Core` per connection. It allocates ids, knows which requests are under way, cuts what
+was read into messages and puts each into the mailbox of the caller it belongs to. It owns no pipe,
+no thread and no clock, so sync and async callers share it.
+
+Interrupts. ``KeyboardInterrupt`` may strike between any two bytecodes of whoever runs this, and
+nothing may be lost or happen twice then. Hence:
+
+- What was read is appended to ``fragments`` and what is written leaves ``outbox`` in single
+  operations of the interpreter's C code, which no signal handler splits.
+- :meth:`Core.pump` removes a line only after its delivery, and delivering a line again changes
+  nothing.
+- :meth:`Core.leave` may be called again at any time.
+
+Threads. One caller at a time may run ``pump`` (who that is, is the business of the transport);
+everything else may be called from any thread. Shared state is touched by operations that are
+atomic by themselves, in an order that makes every message seen by at least one of two parties.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Mapping
+from io import BytesIO
+from itertools import count
+
+from toolgate_client._encode import to_wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PROTOCOL = "1"
+
+# JSON-RPC error codes of the wire that this side sends or acts upon.
+BODY_FAILED = -32000
+TOO_LARGE = -32001
+SHUTTING_DOWN = -32002
+TOO_MANY_IN_FLIGHT = -32003
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+
+_COUNTED = frozenset({"govern", "resume"})
+"""The methods whose calls are in flight, in the sense of the gate's ``max_in_flight``."""
+
+_decode = json.JSONDecoder().raw_decode
+_LONGEST_MESSAGE = 16384
+"""How much of an exception's text goes to the gate, in characters."""
+_DEEP = 500
+"""So many brackets can be nested deeper than any gate's message is."""
+_QUOTED = 200
+"""How much of an unusable line is quoted in the notice about it, in characters."""
+
+
+class Run:
+    """One request of the gate to run a tool's body."""
+
+    __slots__ = ("_claim", "answered", "args", "attempt", "id", "raised", "returned", "tool", "uid")
+
+    def __init__(self, id: int, tool: str, args: dict[str, Any], uid: str, attempt: int) -> None:
+        self.id = id
+        self.tool = tool
+        self.args = args
+        self.uid = uid
+        self.attempt = attempt
+        self.returned: list[Any] = []
+        """The value the body returned; empty until it did."""
+        self.raised: BaseException | None = None
+        self.answered = False
+        self._claim: dict[str, object] = {}
+
+    def claim(self, owner: object) -> bool:
+        """Whether ``owner`` is the one who answers this run: the first who asks."""
+        return self._claim.setdefault("by", owner) is owner
+
+
+class Mailbox:
+    """What has arrived for one request of this client, and how to wake who waits for it.
+
+    The transport's callers derive from it and say how they are woken.
+    """
+
+    __slots__ = ("counted", "id", "left", "response", "runs", "taken")
+
+    def __init__(self) -> None:
+        self.id = 0
+        self.counted = False
+        """Whether it is a call that counts against the gate's ``max_in_flight``."""
+        self.response: Mapping[str, Any] | None = None
+        self.runs: list[Run] = []
+        self.taken = 0
+        self.left = False
+
+    def wake(self) -> None:
+        """Called, from any thread, after something arrived or the connection ended."""
+        raise NotImplementedError
+
+    def has_news(self) -> bool:
+        """Whether there is a response, or a run that nobody took."""
+        return self.response is not None or self.taken < len(self.runs)
+
+    def take(self) -> Run | None:
+        """The next run for the owner of this mailbox to execute, or ``None``."""
+        while self.taken < len(self.runs):
+            run = self.runs[self.taken]
+            self.taken += 1
+            if run.claim(self):
+                return run
+        return None
+
+
+class Outgoing:
+    """One encoded message on its way out; ``counts`` are the bytes each write has taken of it."""
+
+    __slots__ = ("counts", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.counts: list[int] = []
+
+
+class Core:
+    """The state of one connection. See the module's text for the rules."""
+
+    def __init__(self) -> None:
+        self.fragments: list[bytes] = []
+        """What was read and not yet handled, cut after each LF; the last may be a part of a line.
+        Append with :meth:`feed`, or in one operation with ``extend``."""
+        self.outbox: deque[Outgoing] = deque()
+        """What has to be written, in this order."""
+        self.notices: deque[tuple[str, str]] = deque(maxlen=1000)
+        """(level, text) for the log, to be written by somebody who is not reading."""
+        self.parked: dict[Mailbox, None] = {}
+        """Mailboxes of callers without a request under way, to be woken at the end as well."""
+        self.ended = False
+        """No message will arrive any more."""
+        self.max_message_bytes: int | None = None
+        """The longest line the gate accepts, if it said so."""
+        self._ids = count(1)
+        self._pending: dict[int, Mailbox] = {}
+        self._greeting: Mailbox | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they were read."""
+        self.fragments.extend(BytesIO(data))
+
+    def under_way(self) -> int:
+        """How many calls, of those the gate counts, their callers have not left yet."""
+        return sum(box.counted for box in list(self._pending.values()))
+
+    def expect_greeting(self, box: Mailbox) -> None:
+        """Deliver the gate's ``ready`` to ``box``, as a response."""
+        self._greeting = box
+
+    # --- to the gate
+
+    def request(self, box: Mailbox, method: str, params: Mapping[str, Any], what: str) -> None:
+        """Send a request whose response, runs and end wake ``box``; ``what`` names it in errors.
+
+        Raises ``TypeError`` or ``ValueError``, with nothing sent, when it cannot be sent as JSON or
+        the gate would not take a message of that length.
+        """
+        box.id = next(self._ids)
+        head = b'"id":%d,"method":"%s","params":' % (box.id, method.encode())
+        data = self._line(head, params, what)
+        if self.max_message_bytes is not None and len(data) > self.max_message_bytes:
+            raise ValueError(
+                f"{what} cannot be sent: {len(data)} bytes, and the gate takes at most "
+                f"{self.max_message_bytes} (limits.max_message_bytes in its config)"
+            )
+        box.counted = method in _COUNTED
+        self._pending[box.id] = box
+        self.outbox.append(Outgoing(data))
+
+    def reply(self, run: Run, output: Any) -> None:
+        """Answer a run with its body's result, as JSON.
+
+        Raises ``TypeError`` or ``ValueError`` like :meth:`request`; the run is not answered then.
+        """
+        what = f"the result of tool {run.tool!r}"
+        data = self._line(b'"id":%d,"result":' % run.id, {"output": output}, what)
+        if self.max_message_bytes is not None and len(data) > self.max_message_bytes:
+            raise ValueError(
+                f"{what} is too large: {len(data)} bytes, and the gate takes at most "
+                f"{self.max_message_bytes} (limits.max_message_bytes in its config)"
+            )
+        self.outbox.append(Outgoing(data))
+        run.answered = True
+
+    def reply_failed(self, run: Run, type_name: str, message: str) -> None:
+        """Answer a run with the failure of its body; the message is cut and repaired as needed."""
+        message = message[:_LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode()
+        data = {"type": type_name, "message": message, "retryable": False}
+        self._refuse(run.id, BODY_FAILED, message, data)
+        run.answered = True
+
+    def leave(self, box: Mailbox) -> None:
+        """The owner of ``box`` waits no more. Whatever is open for it gets an answer."""
+        if box.left:
+            return
+        waiting = box.response is None and not self.ended
+        if waiting and self._pending.get(box.id) is box:
+            self.outbox.append(Outgoing(self._line(b'"method":"cancel","params":', {"id": box.id})))
+        self._pending.pop(box.id, None)
+        for run in list(box.runs):
+            if not run.answered and run.claim(box):
+                self._caller_gone(run)
+        box.left = True
+
+    def end(self) -> None:
+        """No message will arrive any more: everybody who waits is woken to see it."""
+        self.ended = True
+        for box in [*self._pending.values(), *self.parked]:
+            box.wake()
+        if self._greeting is not None:
+            self._greeting.wake()
+
+    # --- from the gate
+
+    def pump(self) -> None:
+        """Handle every complete line of ``fragments``. One caller at a time."""
+        fragments = self.fragments
+        while fragments:
+            line, used = fragments[0], 1
+            if not line.endswith(b"\n"):
+                for used, part in enumerate(fragments, 1):  # noqa: B007 - the count is the result
+                    if part.endswith(b"\n"):
+                        break
+                else:
+                    return
+                line = b"".join(fragments[:used])
+            self._handle(line)
+            del fragments[:used]
+
+    def _handle(self, line: bytes) -> None:
+        try:
+            message = _parse(line)
+        except ValueError as error:
+            text = line[:_QUOTED].decode(errors="backslashreplace").rstrip()
+            self._notice("warning", f"the gate sent a line that is not JSON ({error}): {text}")
+            return
+        if type(message) is not dict:
+            self._notice("warning", "the gate sent JSON that is not an object; it is ignored")
+            return
+        method = message.get("method")
+        if method is None:
+            self._on_response(message)
+        elif "id" in message:
+            self._on_request(message["id"], method, message.get("params"))
+        else:
+            self._on_notification(method, message.get("params"))
+
+    def _on_response(self, message: dict[str, Any]) -> None:
+        id = message.get("id")
+        box = self._pending.get(id) if type(id) is int else None
+        if box is not None:
+            box.response = message
+            box.wake()
+        elif id is None:
+            self._notice("warning", f"the gate reports an error: {message.get('error')}")
+        else:
+            # A caller that left does not hear the end of its call; that is no fault.
+            self._notice("debug", f"a response to no request under way: {id!r}")
+
+    def _on_request(self, id: Any, method: Any, params: Any) -> None:
+        if type(id) is not int:
+            self._notice("warning", f"the gate sent a request with the id {id!r}; it is ignored")
+        elif method != "run_tool":
+            self._refuse(id, METHOD_NOT_FOUND, f"a client has no method {method!r}")
+        elif not _is_run(params):
+            self._refuse(id, INVALID_PARAMS, "run_tool needs call, tool, args and uid")
+        else:
+            self._on_run(id, params)
+
+    def _on_run(self, id: int, params: dict[str, Any]) -> None:
+        run = Run(id, params["tool"], params["args"], params["uid"], params.get("attempt", 1))
+        call = params["call"]
+        box = self._pending.get(call)
+        if box is None:
+            self._caller_gone(run)
+            return
+        if all(known.id != id for known in box.runs):
+            box.runs.append(run)
+        box.wake()
+        # The owner either left before it could see this run, or answers it when leaving.
+        if self._pending.get(call) is not box and not run.answered and run.claim(self):
+            self._caller_gone(run)
+
+    def _on_notification(self, method: Any, params: Any) -> None:
+        if method == "ready":
+            box = self._greeting
+            if box is not None and box.response is None:
+                box.response = {"result": params}
+                box.wake()
+        elif method == "log" and type(params) is dict:
+            self._notice(str(params.get("level", "info")), str(params.get("message", "")))
+        # Everything else is ignored: fields and notifications may be added to the wire, and a
+        # synchronous body cannot be stopped from outside, so cancel_tool changes nothing here.
+
+    # --- pieces
+
+    def _caller_gone(self, run: Run) -> None:
+        if run.returned:
+            # It ran to its end; only the way back was cut. The journal should know that.
+            message = f"the caller of tool {run.tool!r} left after the body had returned"
+        else:
+            message = f"the caller of tool {run.tool!r} is gone; the body was not run to its end"
+        self.reply_failed(run, "CallerGone", message)
+
+    def _refuse(self, id: int, code: int, message: str, data: Any = None) -> None:
+        error = {"code": code, "message": message}
+        if data is not None:
+            error["data"] = data
+        self.outbox.append(Outgoing(self._line(b'"id":%d,"error":' % id, error)))
+
+    def _notice(self, level: str, text: str) -> None:
+        self.notices.append((level, text))
+
+    @staticmethod
+    def _line(head: bytes, body: Any, what: str = "the message") -> bytes:
+        return b'{"jsonrpc":"2.0",%s%s}\n' % (head, to_wire(body, what))
+
+
+def _parse(line: bytes) -> Any:
+    text = line.decode().strip()
+    try:
+        value, end = _decode(text)
+    except RecursionError:
+        if text.count("[") + text.count("{") < _DEEP:
+            raise  # it is the reader's own stack that has no room: another reader will do
+        raise ValueError("nested too deeply") from None
+    if end != len(text):
+        raise ValueError(f"more text after its end, at {end}")
+    return value
+
+
+def _is_run(params: Any) -> bool:
+    return (
+        type(params) is dict
+        and type(params.get("call")) is int
+        and type(params.get("tool")) is str
+        and type(params.get("args")) is dict
+        and type(params.get("uid")) is str
+    )

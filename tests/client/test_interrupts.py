@@ -1,0 +1,285 @@
+"""Ctrl-C between any two bytecodes: nothing is lost, nothing runs twice, nobody else is stuck."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import toolgate_client
+from support.client_gates import (
+    CLIENT_SOURCE,
+    FAKE_GATE,
+    Background,
+    fake_gate,
+    open_files,
+    received,
+)
+from toolgate_client import GateClient
+
+CLIENT = str(Path(toolgate_client.__file__ or "").parent)
+
+
+class Interruption:
+    """Raises ``KeyboardInterrupt`` before the nth bytecode of the client in this thread.
+
+    That is stricter than the interpreter, which looks for signals at some bytecodes only.
+    """
+
+    def __init__(self, nth: int) -> None:
+        self._left = nth
+
+    def __enter__(self) -> None:
+        sys.settrace(self._enter_frame)
+
+    def __exit__(self, *exc_info: object) -> None:
+        sys.settrace(None)
+
+    def _enter_frame(self, frame: FrameType, event: str, arg: object) -> Any:
+        if not frame.f_code.co_filename.startswith(CLIENT):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, arg: object) -> Any:
+        if event == "opcode":
+            self._left -= 1
+            if self._left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self._step
+
+
+def at_every_bytecode(function: Callable[[], object], *, step: int = 1) -> Iterator[int]:
+    """Call ``function`` again and again, interrupted one (or ``step``) later each time.
+
+    Yields after each interrupted call; ends when a call was not reached by its interruption.
+    """
+    nth = 1
+    while True:
+        try:
+            with Interruption(nth):
+                function()
+        except KeyboardInterrupt:
+            yield nth
+            nth += step
+        else:
+            assert nth > 50, "the client was hardly traced"
+            return
+
+
+@pytest.fixture
+def gate() -> Iterator[GateClient]:
+    with fake_gate() as gate:
+        # What is imported at first use, is; and 3.12 traces a frame from its second time on.
+        with Interruption(0):
+            gate.call("t", {}, body=lambda args: None)
+        yield gate
+
+
+class Calls:
+    """Calls whose bodies are counted."""
+
+    def __init__(self, gate: GateClient, args: dict[str, Any] | None = None) -> None:
+        self.gate = gate
+        self.args = args or {}
+        self.ran = 0
+
+    def __call__(self) -> None:
+        self.ran = 0
+        self.gate.govern("t", self.args, body=self._body)
+
+    def _body(self, args: dict[str, Any]) -> str:
+        self.ran += 1
+        return "done"
+
+    def check(self) -> None:
+        """The last call ran its body at most once, and everybody can go on calling."""
+        assert self.ran <= 1
+        for _ in range(2):
+            assert Background(lambda: self.gate.call("t", {}, body=lambda args: 1)).result() == 1
+
+
+def check_answers(gate: GateClient) -> None:
+    """Every run was answered, and no call after an interrupted one took it for its parent."""
+    # A reply may be repeated, word for word, when the interrupt fell between sending it and
+    # knowing so.
+    assert gate.govern("state", {}).output == {"unanswered": [], "contradictions": []}
+    assert not [call for call in received(gate, "govern") if "parent" in call["params"]]
+
+
+def test_a_lone_caller_may_be_interrupted_anywhere(gate: GateClient) -> None:
+    calls = Calls(gate)
+    for _ in at_every_bytecode(calls):
+        calls.check()
+    check_answers(gate)
+
+
+def test_a_caller_may_be_interrupted_anywhere_while_another_reads(gate: GateClient) -> None:
+    reader = Background(lambda: gate.resume("never", wait=None))
+    calls = Calls(gate)
+    for _ in at_every_bytecode(calls, step=3):
+        calls.check()
+    check_answers(gate)
+    gate.close()
+    with pytest.raises(toolgate_client.GateClosed):
+        reader.result()
+
+
+def test_the_reader_may_be_interrupted_anywhere_while_others_wait(gate: GateClient) -> None:
+    calls = Calls(gate)
+    for nth in at_every_bytecode(calls, step=5):
+        others = [Background(lambda: gate.call("t", {}, body=lambda args: 1)) for _ in range(3)]
+        for other in others:
+            assert other.result() == 1, nth
+    calls.check()
+    check_answers(gate)
+
+
+def test_a_message_larger_than_the_pipe_may_be_interrupted_anywhere(gate: GateClient) -> None:
+    calls = Calls(gate, {"text": "x" * 500_000})
+    for _ in at_every_bytecode(calls, step=17):
+        calls.check()
+    check_answers(gate)
+
+
+def test_a_nested_call_may_be_interrupted_anywhere(gate: GateClient) -> None:
+    def call() -> None:
+        gate.call("outer", {}, body=lambda args: gate.call("inner", {}, body=lambda args: 1))
+
+    for _ in at_every_bytecode(call, step=19):
+        gate.call("after", {}, body=lambda args: 1)
+    calls = [message["params"] for message in received(gate, "govern")]
+    assert not [call for call in calls if call["tool"] == "after" and "parent" in call]
+    assert gate.govern("state", {}).output["unanswered"] == []
+
+
+def test_waiting_for_a_turn_may_be_interrupted_anywhere() -> None:
+    with fake_gate(fake={"max_in_flight": 1}) as gate:
+        calls = Calls(gate)
+        calls()
+        turns = gate._gate._turns  # type: ignore[union-attr]
+        begun, over = threading.Event(), threading.Event()
+
+        def occupy(args: dict[str, Any]) -> None:
+            begun.set()
+            while not turns._asleep and not over.is_set():
+                gate.ping()
+
+        def call() -> None:
+            begun.clear()
+            over.clear()
+            occupying.append(Background(lambda: gate.call("t", {}, body=occupy)))
+            assert begun.wait(20)
+            calls()
+
+        occupying: list[Background] = []
+        for _ in at_every_bytecode(call, step=7):
+            over.set()
+            occupying[-1].result()
+            calls.check()
+        assert len(received(gate, "govern")) > 3 * len(occupying)
+        check_answers(gate)
+
+
+def test_close_may_be_interrupted_anywhere_and_called_again() -> None:
+    gates = [fake_gate().start()]
+
+    def close() -> None:
+        gates[-1].close()
+
+    for _ in at_every_bytecode(close, step=37):
+        gates[-1].close()
+        gate = gates[-1]._gate
+        assert gate is not None
+        assert gate.process.exit_code() is not None
+        assert not gate.process._close.alive
+        gates.append(fake_gate().start())
+
+
+def test_waiting_for_a_gate_to_get_ready_may_be_interrupted() -> None:
+    before = open_files()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    handler = signal.signal(signal.SIGUSR2, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fake_gate(fake={"start": "signals its parent"}).start()
+    finally:
+        signal.signal(signal.SIGUSR2, handler)
+    assert open_files() == before
+
+
+@pytest.mark.slow
+def test_signals_at_any_time_lose_nothing() -> None:
+    """The real thing: a timer interrupts hundreds of calls, in other threads' company."""
+    code = f"""
+        import itertools, signal, sys, threading
+        sys.path.insert(0, {str(CLIENT_SOURCE)!r})
+        from toolgate_client import GateClient
+
+        class Interrupt(BaseException): pass
+
+        def interrupt(number, frame):
+            raise Interrupt
+
+        with GateClient({{}}, launcher=[sys.executable, {str(FAKE_GATE)!r}]) as gate:
+            ending = threading.Event()
+            others = []
+
+            def other():
+                while not ending.is_set():
+                    others.append(gate.call("fast", {{}}, body=lambda args: "other"))
+
+            threads = [threading.Thread(target=other) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            signal.signal(signal.SIGALRM, interrupt)
+            ran, done, interrupted = [0] * 20000, 0, 0
+            call = -1
+            while interrupted < 600 and call < 19000:
+                call += 1
+                def body(args, call=call):
+                    ran[call] += 1
+                    return call
+                try:
+                    try:
+                        signal.setitimer(signal.ITIMER_REAL, 0.0001 + call % 97 / 97 * 0.002)
+                        args = {{"padding": "x" * (call % 7 * 20000)}}
+                        result = gate.call("fast", args, body=body)
+                        assert result == call, (result, call)
+                        done += 1
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                except Interrupt:
+                    interrupted += 1
+            ending.set()
+            for thread in threads:
+                thread.join(20)
+                assert not thread.is_alive()
+            gate.ping()
+            state = gate.govern("state", {{}}).output
+            assert state["unanswered"] == [], state
+            print(max(ran), interrupted > 100, done > 0, set(others))
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", textwrap.dedent(code)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        env={**os.environ},
+    )
+    assert (done.stdout, done.stderr) == ("1 True True {'other'}\n", "")

@@ -1,0 +1,406 @@
+"""A scripted gate: speaks the wire of toolgate over stdio and behaves, or misbehaves, as told.
+
+Run as ``python fake_gate.py serve --config FILE``. FILE is JSON; its ``fake`` object may hold
+``start`` (how it starts, see :func:`main`) and ``max_in_flight``. What a governed call does is
+decided by the name of its tool: see :data:`TOOLS`. It reads and writes in turn on blocking pipes,
+so it takes no input while its output is not drained.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Message = dict[str, Any]
+
+
+class FakeGate:
+    """One connection."""
+
+    def __init__(self, config: Message) -> None:
+        self.config = config.get("fake", {})
+        self.buffer = b""
+        self.received: list[Message] = []
+        self.keep = True
+        self.calls: dict[int, Message] = {}
+        self.runs: dict[int, Callable[[Message], None]] = {}
+        self.next_run = 0
+        self.late: int | None = None
+        self.silent: list[int] = []
+        self.answers: dict[int, Message] = {}
+        self.contradictions: list[Any] = []
+
+    # --- pipes
+
+    def send(self, message: Message) -> None:
+        self.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+
+    def write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(1, data) :]
+
+    def read(self) -> Message | None:
+        while b"\n" not in self.buffer:
+            data = os.read(0, 1 << 20)
+            if not data:
+                return None
+            self.buffer += data
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        message: Message = json.loads(line)
+        return message
+
+    # --- messages
+
+    def run(self, call: int, params: Message, then: Callable[[Message], None], **more: Any) -> int:
+        self.next_run += 1
+        self.runs[self.next_run] = then
+        run = {
+            "call": call,
+            "tool": params["tool"],
+            "args": params["args"],
+            "uid": f"u{call}",
+            "attempt": 1,
+            "timeout_ms": 30000,
+            **more,
+        }
+        self.send({"id": self.next_run, "method": "run_tool", "params": run})
+        return self.next_run
+
+    def outcome(self, call: int, status: str, **more: Any) -> None:
+        self.calls.pop(call, None)
+        uid = f"u{call}"
+        result = {"status": status, "uid": uid, "action_id": uid, "attempts": 1, **more}
+        self.send({"id": call, "result": {"replayed": False, "state_changes": {}, **result}})
+
+    def settle(self, call: int) -> Callable[[Message], None]:
+        """What to do with the reply to a run: answer the call with what came of it."""
+
+        def then(reply: Message) -> None:
+            if "error" in reply:
+                error = {
+                    "kind": "execution_failed",
+                    "message": reply["error"]["message"],
+                    "details": reply["error"]["data"],
+                }
+                self.outcome(call, "failed", error=error)
+            else:
+                self.outcome(call, "succeeded", output=reply["result"]["output"])
+
+        return then
+
+    def serve(self) -> None:
+        while (message := self.read()) is not None:
+            if self.keep:
+                self.received.append(message)
+            method = message.get("method")
+            if method is None:
+                then = self.runs.pop(message["id"], None)
+                if then is not None:
+                    then(message)
+                elif self.answers.get(message["id"]) != message:
+                    self.contradictions.append([self.answers.get(message["id"]), message])
+                if self.keep:
+                    self.answers.setdefault(message["id"], message)
+            elif method == "shutdown":
+                self.send({"id": message["id"], "result": {}})
+                return
+            else:
+                getattr(self, "on_" + method)(message.get("id"), message.get("params"))
+
+    def speak(self, *signal: Any) -> None:
+        call = self.silent.pop(0)
+        self.outcome(call, "succeeded", output=self.calls[call]["args"])
+
+    def on_ping(self, id: int, params: Message) -> None:
+        if self.late is not None:
+            time_out(self, self.late)
+            self.late = None
+        self.send({"id": id, "result": {}})
+
+    def on_register_tool(self, id: int, params: Message) -> None:
+        if params["name"] == "conflicting":
+            self.send({"id": id, "error": {"code": -32004, "message": "another schema", "data": 7}})
+        else:
+            contract = {"level": 3, "idempotent": params["idempotent"]}
+            self.send({"id": id, "result": {"name": params["name"], "contract": contract}})
+
+    def on_govern(self, id: int, params: Message) -> None:
+        if len(self.calls) >= self.config.get("max_in_flight", 1 << 30):
+            self.send({"id": id, "error": {"code": -32003, "message": "too many in flight"}})
+            return
+        self.calls[id] = params
+        TOOLS.get(params["tool"], allowed)(self, id, params)
+
+    def on_resume(self, id: int, params: Message) -> None:
+        self.calls[id] = params
+        if params["uid"] == "never":
+            return
+        tool = {"tool": "echo", "args": {"resumed": params["uid"], "wait_ms": params["wait_ms"]}}
+        self.run(id, tool, self.settle(id))
+
+    def on_withdraw(self, id: int, params: Message) -> None:
+        self.outcome(id, "rejected", uid=params["uid"], error={"kind": "cancelled", "message": "w"})
+
+    def on_holds(self, id: int, params: Message) -> None:
+        page = params.get("after", 0)
+        hold = {
+            "hold_id": f"h{page}",
+            "uid": "u",
+            "status": params.get("status", "pending"),
+            "approvers": ["alice"],
+            "args": {},
+        }
+        self.send({"id": id, "result": {"holds": [hold], "next": page + 1 if page < 2 else None}})
+
+    def on_cancel(self, id: None, params: Message) -> None:
+        call = self.calls.get(params["id"])
+        if call is None:
+            return
+        if call.get("tool") == "run_after_cancel":
+            self.run(params["id"], call, lambda reply: None)
+        self.outcome(params["id"], "rejected", error={"kind": "cancelled", "message": "cancelled"})
+
+
+# --- what the tools do
+
+
+def allowed(gate: FakeGate, call: int, params: Message) -> None:
+    """Any other name: run the body, and answer with what came of it."""
+    gate.run(call, params, gate.settle(call))
+
+
+def denied(gate: FakeGate, call: int, params: Message) -> None:
+    gate.outcome(
+        call,
+        "rejected",
+        error={"kind": "policy_denied", "message": "rule no-x forbids it", "details": {"r": 1}},
+        decision={"effect": "deny", "rules": ["no-x"], "reason": "rule no-x forbids it"},
+        attempts=0,
+    )
+
+
+def held(gate: FakeGate, call: int, params: Message) -> None:
+    hold = {
+        "hold_id": "h1",
+        "reason": "money",
+        "rule": "ask",
+        "rules": ["ask"],
+        "approvers": ["alice", "bob"],
+        "quorum": 2,
+        "approved_by": ["bob"],
+        "deadline": "2030-01-01T00:00:00Z",
+    }
+    gate.outcome(call, "held", hold=hold)
+
+
+def replayed(gate: FakeGate, call: int, params: Message) -> None:
+    gate.outcome(call, "succeeded", output={"recorded": True}, replayed=True)
+
+
+def skipped(gate: FakeGate, call: int, params: Message) -> None:
+    gate.outcome(call, "skipped", error={"kind": "budget_exceeded", "message": "no more"})
+
+
+def executing(gate: FakeGate, call: int, params: Message) -> None:
+    gate.outcome(call, "executing")
+
+
+def silent(gate: FakeGate, call: int, params: Message) -> None:
+    """Answered when a SIGUSR1 comes, the oldest first."""
+    gate.silent.append(call)
+
+
+def die(gate: FakeGate, call: int, params: Message) -> None:
+    os.write(2, b"first line\nthe disk is on fire\n")
+    os._exit(3)
+
+
+def prints_and_dies(gate: FakeGate, call: int, params: Message) -> None:
+    os.write(2, b"".join(b"line %d\n" % number for number in range(10_000)))
+    os._exit(6)
+
+
+def killed(gate: FakeGate, call: int, params: Message) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_while_running(gate: FakeGate, call: int, params: Message) -> None:
+    gate.run(call, params, lambda reply: None)
+    os._exit(4)
+
+
+def die_after_result(gate: FakeGate, call: int, params: Message) -> None:
+    gate.run(call, params, lambda reply: os._exit(5))
+
+
+def close_output(gate: FakeGate, call: int, params: Message) -> None:
+    """Lives on, but says nothing any more."""
+    os.close(1)
+
+
+def retried(gate: FakeGate, call: int, params: Message) -> None:
+    """A failed first attempt is followed by a second one."""
+
+    def second(reply: Message) -> None:
+        if "error" in reply:
+            gate.run(call, params, gate.settle(call), attempt=2)
+        else:
+            gate.settle(call)(reply)
+
+    gate.run(call, params, second)
+
+
+def time_out(gate: FakeGate, call: int) -> None:
+    gate.outcome(call, "failed", error={"kind": "execution_timeout", "message": "too slow"})
+
+
+def late(gate: FakeGate, call: int, params: Message) -> None:
+    """The outcome comes while the body still runs: with the next ping."""
+    gate.run(call, params, lambda reply: None)
+    gate.late = call
+
+
+def too_late(gate: FakeGate, call: int, params: Message) -> None:
+    """The outcome comes with the run, in one write."""
+    written: list[bytes] = []
+    gate.write = written.append  # type: ignore[method-assign, assignment]
+    gate.run(call, params, lambda reply: None)
+    time_out(gate, call)
+    del gate.write
+    gate.write(b"".join(written))
+
+
+def record(gate: FakeGate, call: int, params: Message) -> None:
+    """Answers with every message received so far, without running anything."""
+    gate.outcome(call, "succeeded", output=gate.received, replayed=True)
+
+
+def state(gate: FakeGate, call: int, params: Message) -> None:
+    """Answers with the runs nobody has replied to, and the second replies unlike the first."""
+    output = {"unanswered": list(gate.runs), "contradictions": gate.contradictions}
+    gate.outcome(call, "succeeded", output=output, replayed=True)
+
+
+def refused(gate: FakeGate, call: int, params: Message) -> None:
+    error = {"code": -32602, "message": "bad parameters", "data": ["/args"]}
+    gate.calls.pop(call)
+    gate.send({"id": call, "error": error})
+
+
+def shutting_down(gate: FakeGate, call: int, params: Message) -> None:
+    gate.calls.pop(call)
+    gate.send({"id": call, "error": {"code": -32002, "message": "shutting down"}})
+
+
+def no_outcome(gate: FakeGate, call: int, params: Message) -> None:
+    gate.calls.pop(call)
+    gate.send({"id": call, "result": [1]})
+
+
+def noisy(gate: FakeGate, call: int, params: Message) -> None:
+    """Everything a client has to survive, and then an ordinary call."""
+    gate.write(b"not json\n\n[1]\n\xff\xfe\n" + b"[" * 100000 + b"\n")
+    gate.send({"id": 999999, "result": "of no request"})
+    gate.send({"id": None, "error": {"code": -32700, "message": "what was that"}})
+    gate.send({"id": "text", "result": 1})
+    gate.send({"id": [1], "result": 1})
+    gate.send({"id": True, "result": 1})
+    gate.send({"method": "event", "params": {"kind": "future"}})
+    gate.send({"method": "cancel_tool", "params": {"uid": "u", "reason": "r"}})
+    gate.send({"method": "log", "params": {"level": "warning", "message": "take care"}})
+    gate.send({"method": "log", "params": None})
+    gate.send({"id": 5000, "method": "unheard_of", "params": {}})
+    gate.send({"id": 5001, "method": "run_tool", "params": {"call": call}})
+    gate.send({"id": 5002, "method": "run_tool", "params": None})
+    gate.send({"id": "x", "method": "run_tool", "params": {}})
+    allowed(gate, call, params)
+
+
+def big_backlog(gate: FakeGate, call: int, params: Message) -> None:
+    """Send a lot before reading on: a client that only writes would wait for ever."""
+    for _ in range(64):
+        gate.send({"method": "log", "params": {"level": "debug", "message": "x" * 65536}})
+    allowed(gate, call, params)
+
+
+def fast(gate: FakeGate, call: int, params: Message) -> None:
+    """From here on nothing is recorded: for measuring."""
+    gate.keep = False
+    allowed(gate, call, params)
+
+
+TOOLS: dict[str, Callable[[FakeGate, int, Message], None]] = {
+    "big_backlog": big_backlog,
+    "close_output": close_output,
+    "denied": denied,
+    "die": die,
+    "die_after_result": die_after_result,
+    "die_while_running": die_while_running,
+    "executing": executing,
+    "fast": fast,
+    "held": held,
+    "killed": killed,
+    "late": late,
+    "no_outcome": no_outcome,
+    "noisy": noisy,
+    "prints_and_dies": prints_and_dies,
+    "record": record,
+    "refused": refused,
+    "replayed": replayed,
+    "retried": retried,
+    "run_after_cancel": silent,
+    "shutting_down": shutting_down,
+    "silent": silent,
+    "skipped": skipped,
+    "state": state,
+    "too_late": too_late,
+}
+
+
+def main() -> None:
+    with open(sys.argv[sys.argv.index("--config") + 1], "rb") as file:
+        config = json.load(file)
+    gate = FakeGate(config)
+    ready: Message = {
+        "protocol": "1",
+        "gate": {"name": "toolgate", "version": "0"},
+        "session": "s1",
+        "project": config.get("project", "p"),
+        "mode": "enforce",
+        "warnings": ["the journal is in memory"],
+        "limits": config.get("limits"),
+        "config": config,
+    }
+    start = gate.config.get("start", "ready")
+    if start == "fail":
+        sys.exit("policy.file: no such file: acme.yaml")
+    if start == "hang":
+        os.write(2, b"still thinking\n")
+        gate.read()
+    if start == "signals its parent":
+        os.kill(os.getppid(), signal.SIGUSR2)
+        gate.read()
+    if start == "stubborn":  # neither ready, nor ended by the end of input, nor by SIGTERM
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            signal.pause()
+    if start == "other protocol":
+        ready["protocol"] = "2"
+    if start == "chatty":
+        gate.write(b"Installed 40 packages\n")
+        os.write(2, b"warning: hello\n")
+    gate.send({"method": "ready", "params": ready})
+    signal.signal(signal.SIGUSR1, gate.speak)
+    if start == "ignores shutdown":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            signal.pause()
+    gate.serve()
+
+
+if __name__ == "__main__":
+    main()
