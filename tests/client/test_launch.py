@@ -65,7 +65,7 @@ class TestLauncher:
         assert find_launcher() == [str(program)]
 
     def test_without_a_gate_the_error_says_how_to_get_one(self, elsewhere: None) -> None:
-        with pytest.raises(GateStartError, match=r"pip install toolgate.*launcher="):
+        with pytest.raises(GateStartError, match=r"pip install ./gate.*launcher="):
             GateClient("gate.yaml").start()
 
     def test_a_given_launcher_is_used_as_it_is(self) -> None:

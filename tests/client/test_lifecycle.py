@@ -320,8 +320,12 @@ class TestProcesses:
     def test_ctrl_c_in_the_terminal_reaches_the_client_alone(self) -> None:
         process = script(
             """
-            try:
+            def watch():
+                while not gate._gate.core.under_way():
+                    threading.Event().wait(0.005)
                 print("ready", flush=True)
+            threading.Thread(target=watch, daemon=True).start()
+            try:
                 gate.resume("never", wait=None)
             except KeyboardInterrupt:
                 gate.ping()

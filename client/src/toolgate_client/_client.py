@@ -46,7 +46,7 @@ class GateClient:
 
     ``config`` is the path of the gate's config file, or its content as a mapping, which is written
     to a private temporary file; relative paths in a mapping start at the current folder.
-    ``launcher`` is the command that runs ``toolgate``, such as ``["uvx", "toolgate"]``; by default
+    ``launcher`` is the command that runs ``toolgate``, such as ``["/opt/bin/toolgate"]``; by default
     this interpreter's own ``toolgate`` package, else the program ``toolgate`` on PATH.
     ``start_timeout`` is in seconds. ``encoder`` turns a body's result into the JSON that the gate
     checks and records (default: :func:`default_encoder`); the caller gets the result itself.
@@ -69,7 +69,7 @@ class GateClient:
         encoder: Callable[[Any], Any] | None = None,
     ) -> None:
         if isinstance(launcher, (str, bytes)):
-            raise TypeError('launcher is a sequence of words, such as ["uvx", "toolgate"]')
+            raise TypeError('launcher is a sequence of words, such as ["/opt/bin/toolgate"]')
         self._config = config
         self._launcher = launcher
         self._start_timeout = start_timeout

@@ -51,8 +51,9 @@ def find_launcher() -> list[str]:
         return [program]
     raise GateStartError(
         "no gate found: the package toolgate is not installed for this Python and there is no "
-        "program toolgate on PATH. Install it (pip install toolgate, or pipx install toolgate), or "
-        'say how to start it: GateClient(config, launcher=["uvx", "toolgate"])'
+        "program toolgate on PATH. Install it from Toolgate's repository (pip install ./gate, "
+        "or pipx install ./gate), or say how to start it: "
+        'GateClient(config, launcher=["…/toolgate"])'
     )
 
 
