@@ -46,8 +46,8 @@ class GateClient:
 
     ``config`` is the path of the gate's config file, or its content as a mapping, which is written
     to a private temporary file; relative paths in a mapping start at the current folder.
-    ``launcher`` is the command that runs ``toolgate``, such as ``["/opt/bin/toolgate"]``; by default
-    this interpreter's own ``toolgate`` package, else the program ``toolgate`` on PATH.
+    ``launcher`` is the command that runs ``toolgate``, such as ``["/opt/bin/toolgate"]``; else
+    this interpreter's own ``toolgate`` package is run, or the program ``toolgate`` on PATH.
     ``start_timeout`` is in seconds. ``encoder`` turns a body's result into the JSON that the gate
     checks and records (default: :func:`default_encoder`); the caller gets the result itself.
 
