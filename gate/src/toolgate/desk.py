@@ -17,7 +17,7 @@ from toolgate.approvals.keys import load_private_key, public_key_text
 from toolgate.approvals.statement import Answer
 from toolgate.config import GateConfig
 from toolgate.deployment import pinned_keys
-from toolgate.errors import ApprovalError
+from toolgate.errors import ApprovalError, JournalTampered
 from toolgate.journal.events import Event
 from toolgate.journal.opening import inspect_journal
 from toolgate.journal.records import ApprovalRow
@@ -48,19 +48,26 @@ class Desk:
         """Close the journal."""
         self._journal.store.close()
 
-    def holds(self, status: str | None = "pending") -> Iterator[HoldView]:
-        """Iterate over the holds that have ``status`` now (``None``: all), oldest first."""
+    def holds(self, status: str | None = "pending") -> Iterator[HoldView | JournalTampered]:
+        """Iterate over the holds that have ``status`` now (``None``: all), oldest first.
+
+        Where one does not verify there is what is wrong with it.
+        """
         # What people have said since a gate last looked shows here, though no row says so yet; a
         # row that says something final says it for good.
         recorded = {None} if status is None else {"pending", status}
         for wanted in sorted(recorded, key=str):
             after: str | None = None
             while records := self._journal.reader.holds(wanted, PAGE, after):
-                for record in records:
-                    view = view_hold(self._journal.reader, record, self._pinned, clock.now())
+                for _, record in records:
+                    try:
+                        view = view_hold(self._journal.reader, record, self._pinned, clock.now())
+                    except JournalTampered as error:
+                        yield error
+                        continue
                     if view.project == self._config.project and status in (None, view.status):
                         yield view
-                after = records[-1].hold_id
+                after = records[-1][0]
 
     def find(self, name: str) -> HoldView:
         """Return a hold by its id or by its action's uid; raises :class:`ApprovalError`."""

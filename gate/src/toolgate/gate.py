@@ -38,6 +38,11 @@ from toolgate.wire.transport import Transport
 
 PROTOCOL = "1"
 
+_LONGEST_MS = 10**12
+"""Some thirty years: a longer time is a mistake, and would not fit a timer."""
+_LOGGED = 100
+"""Bad messages that are told of on stderr; nobody may read it, and then it must not fill up."""
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -51,14 +56,14 @@ class _Govern(_Params):
     tool: Annotated[str, Field(min_length=1, max_length=256)]
     args: dict[str, Any] = {}
     idempotency_key: Annotated[str, Field(min_length=1, max_length=512)] | None = None
-    timeout_ms: Annotated[int, Field(gt=0)] | None = None
+    timeout_ms: Annotated[int, Field(gt=0, le=_LONGEST_MS)] | None = None
     parent: str | None = None
     metadata: dict[str, Any] | None = None
 
 
 class _Resume(_Params):
     uid: str
-    wait_ms: Annotated[int, Field(ge=0)] | None = 0
+    wait_ms: Annotated[int, Field(ge=0, le=_LONGEST_MS)] | None = 0
     """``None`` waits as long as it takes."""
 
 
@@ -111,6 +116,9 @@ class Gate:
         )
         self._engine = Engine(self._journal, steps, settings, self._session.session, self)
         self._journal.write_now(steps.doubt_the_dead)
+        self._cancelled_early: set[RequestId] = set()
+        self._tampering: set[str] = set()
+        self._odd_messages = 0
         self._calls: dict[RequestId, _Call] = {}
         self._closing: str | None = None
         self._closed = asyncio.Event()
@@ -156,10 +164,12 @@ class Gate:
             data: dict[str, JSONValue] = {"uid": error.uid, "ran": True}
             raise RPCError(ErrorCode.JOURNAL_UNAVAILABLE, str(error), data) from None
         except JournalTampered as error:
-            self._in_background(self._journal_tampering(str(error)))
+            self._report_tampering(error)
             raise RPCError(ErrorCode.JOURNAL_UNAVAILABLE, str(error)) from None
         except JournalError as error:
             raise RPCError(ErrorCode.JOURNAL_UNAVAILABLE, str(error)) from None
+        finally:
+            self._cancelled_early.discard(identifier)
 
     def handle_notification(self, method: str, params: dict[str, JSONValue]) -> None:
         """Take a notification; the only one is ``cancel``."""
@@ -172,6 +182,9 @@ class Gate:
             self.handle_odd_message("a cancel without the id of a request")
             return
         call = self._calls.get(identifier)
+        if call is None and self.peer.is_serving(identifier):
+            # It came so soon after its request that nobody has looked at that yet.
+            self._cancelled_early.add(identifier)
         if call is not None and not call.cancelled.done():
             call.cancelled.set_result(None)
             if call.uid is not None:
@@ -179,7 +192,11 @@ class Gate:
 
     def handle_odd_message(self, what: str) -> None:
         """Tell people about a message that nobody can be answered for."""
-        log(f"bad message from the client: {what}")
+        self._odd_messages += 1
+        if self._odd_messages <= _LOGGED:
+            log(f"bad message from the client: {what}")
+        if self._odd_messages == _LOGGED:
+            log("further bad messages are answered, but not told of here")
 
     def handle_failure(self, error: Exception) -> None:
         """Tell people about a defect of the gate itself."""
@@ -253,9 +270,9 @@ class Gate:
             parent=asked.parent,
             metadata=asked.metadata,
         )
-        self._admit_request(identifier)
+        waiting = self._admit_request(identifier)
         try:
-            outcome = await self._engine.govern(call, identifier)
+            outcome = await self._engine.govern(call, identifier, waiting.cancelled)
         except KeyConflict as error:
             raise _bad_params([f"idempotency_key: {error}"]) from None
         finally:
@@ -279,7 +296,9 @@ class Gate:
 
     async def _holds(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = _read(_Holds, params)
-        holds, after = self._engine.holds(asked.status, asked.limit, asked.after)
+        holds, after, wrong = self._engine.holds(asked.status, asked.limit, asked.after)
+        for error in wrong:
+            self._report_tampering(error)
         return {"holds": holds, "next": after}
 
     async def _ping(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
@@ -336,6 +355,8 @@ class Gate:
                 f"{limit} calls are in flight already (limits.max_in_flight); wait for one to end",
             )
         call = _Call(asyncio.get_running_loop().create_future())
+        if identifier in self._cancelled_early:
+            call.cancelled.set_result(None)
         self._calls[identifier] = call
         return call
 
@@ -358,8 +379,15 @@ class Gate:
             # After this turn, in which the reply to `shutdown` is sent.
             asyncio.get_running_loop().call_soon(self._closed.set)
 
+    def _report_tampering(self, error: JournalTampered) -> None:
+        """Tell people and the log, once each: whoever asks again must not fill it."""
+        what = str(error)
+        if what not in self._tampering and len(self._tampering) < _LOGGED:
+            self._tampering.add(what)
+            log(f"TAMPERED JOURNAL: {what}")
+            self._in_background(self._journal_tampering(what))
+
     async def _journal_tampering(self, what: str) -> None:
-        log(f"TAMPERED JOURNAL: {what}")
         await self._journal.transact(
             lambda tx: tx.append(
                 EventKind.JOURNAL_TAMPERED, {"what": what}, session=self._session.session

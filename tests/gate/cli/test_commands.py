@@ -160,6 +160,47 @@ async def test_journal_is_shown_and_verified_and_a_broken_one_exits_with_one(
     assert read.stdout.count("NOT GENUINE") == 1
 
 
+async def test_hostile_log_is_shown_and_neither_traced_back_nor_obeyed(tmp_path: Path) -> None:
+    outcome = await held(tmp_path)
+    path = str(deployment(tmp_path))
+    zeros = "hex(zeroblob(200))"
+    changes = {
+        3: "action = '[/b]' || char(27) || '[2J'",
+        4: "at = 'noon [/b]' || char(27)",
+        5: "action = x'ff00', session = x'ff'",
+        6: "kind = x'00', data = x'ff'",
+        7: "kind = 'action.executing', data = '{\"attempt\":1,\"timeout_ms\":1' || "
+        + zeros
+        + " || '}'",
+    }
+    with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+        for seq, change in changes.items():
+            db.execute(f"UPDATE event SET {change} WHERE seq = ?", (seq,))
+    db.close()
+    for command in (
+        ("journal", "show"),
+        ("journal", "show", "--json"),
+        ("journal", "verify"),
+        ("approvals", "show", outcome["uid"]),
+        ("approvals", "list"),
+    ):
+        shown = toolgate(*command, "--config", path, folder=tmp_path, FORCE_COLOR="1")
+        assert "Traceback" not in shown.stderr, command
+        assert "\x1b[2J" not in shown.stdout + shown.stderr
+
+
+async def test_hold_that_does_not_verify_is_told_of_beside_the_others(tmp_path: Path) -> None:
+    bad, good = await held(tmp_path), await held(tmp_path)
+    path = str(deployment(tmp_path))
+    with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+        db.execute("UPDATE hold SET reason = 'x' WHERE uid = ?", (bad["uid"],))
+    db.close()
+    listed = toolgate("approvals", "list", "--config", path, folder=tmp_path)
+    assert listed.returncode == 1
+    assert good["hold"]["hold_id"] in listed.stdout
+    assert "does not verify" in listed.stderr.replace("\n", " ")
+
+
 def test_looking_at_a_deployment_that_never_ran_says_so_and_creates_nothing(tmp_path: Path) -> None:
     path = str(deployment(tmp_path))
     for command in (("approvals", "list"), ("journal", "show"), ("journal", "verify")):

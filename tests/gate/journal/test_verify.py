@@ -9,6 +9,7 @@ import pytest
 
 from support.driver import Driver
 from support.people import ALICE, config
+from toolgate.errors import JournalTampered
 from toolgate.journal.opening import inspect_journal
 from toolgate.journal.verify import Report, verify
 
@@ -73,6 +74,33 @@ async def test_whatever_was_changed_is_found(tmp_path: Path, change: str) -> Non
         db.executescript(change)
     db.close()
     assert verified(tmp_path).problem is not None
+
+
+async def test_hold_whose_row_was_deleted_is_missed(tmp_path: Path) -> None:
+    await history(tmp_path)
+    with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+        db.execute("DELETE FROM hold WHERE status = 'pending'")
+    db.close()
+    assert "hold" in (verified(tmp_path).problem or "")
+
+
+async def test_key_that_ran_twice_because_its_row_was_away_is_found(tmp_path: Path) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        await gate.tool("search", lambda args: "found")
+        await gate.govern("search", {}, idempotency_key="k")
+        with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+            (row,) = db.execute("SELECT * FROM action").fetchall()
+            db.execute("DELETE FROM action")
+        db.close()
+        await gate.govern("search", {}, idempotency_key="k")
+    with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+        (index,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'action_key'").fetchone()
+        db.execute("DROP INDEX action_key")
+        db.execute(f"INSERT INTO action VALUES ({','.join('?' * len(row))})", row)
+        db.execute(index.replace("UNIQUE ", ""))
+    db.close()
+    with pytest.raises(JournalTampered, match="action_key"):
+        verified(tmp_path)
 
 
 async def test_first_wrong_event_is_named(tmp_path: Path) -> None:

@@ -301,3 +301,44 @@ async def test_named_session_is_continued_and_auto_is_always_new(tmp_path: Path)
         pass
     assert first.ready["session"] == second.ready["session"] == "daily"
     assert third.ready["session"] not in ("daily", "auto")
+
+
+async def test_call_cancelled_before_its_body_started_never_runs(tmp_path: Path) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        await gate.tool("search", lambda args: "found")
+        call = gate.send("govern", tool="search", args={}, idempotency_key="k")
+        gate.cancel(call)
+        outcome = await call
+        again = await gate.govern("search", {}, idempotency_key="k")
+    assert (outcome["status"], outcome["error"]["kind"]) == ("skipped", "cancelled")
+    assert again["error"]["kind"] == "cancelled"
+    assert gate.ran == []
+
+
+async def test_hold_opened_by_a_cancelled_call_is_withdrawn(tmp_path: Path) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        await gate.tool("pay", lambda args: "paid")
+        call = gate.send("govern", tool="pay", args={})
+        gate.cancel(call)
+        outcome = await call
+        pending = (await gate.request("holds", status="pending"))["holds"]
+    assert (outcome["status"], outcome["error"]["kind"]) == ("skipped", "cancelled")
+    assert pending == []
+
+
+@pytest.mark.parametrize("parameters", [{"timeout_ms": 10**400}, {"timeout_ms": 0}])
+async def test_time_out_of_all_bounds_is_a_bad_parameter(
+    tmp_path: Path, parameters: dict[str, int]
+) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        with pytest.raises(RPCError, match="timeout_ms") as caught:
+            await gate.govern("search", {}, **parameters)
+    assert caught.value.code == -32602
+
+
+async def test_error_about_a_huge_argument_does_not_quote_all_of_it(tmp_path: Path) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        await gate.tool("search", parameters={"properties": {"q": {"type": "integer"}}})
+        outcome = await gate.govern("search", {"q": "x" * 1_000_000})
+    assert outcome["error"]["kind"] == "invalid_arguments"
+    assert len(str(outcome)) < 5000

@@ -134,6 +134,19 @@ async def test_call_a_person_denied_is_denied_again_without_asking(tmp_path: Pat
     assert len(pending) == 1
 
 
+async def test_denied_call_stays_denied_although_an_equal_one_is_still_held(
+    tmp_path: Path,
+) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        first = await paying(gate, idempotency_key="one")
+        await gate.govern("pay", PAY, idempotency_key="two")
+        gate.approve(first["uid"], ALICE, tmp_path, "deny")
+        await gate.request("resume", uid=first["uid"])
+        repeated = await gate.govern("pay", PAY)
+        keyed = await gate.govern("pay", PAY, idempotency_key="three")
+    assert repeated["error"]["kind"] == keyed["error"]["kind"] == "approval_denied"
+
+
 async def test_denial_is_forgotten_in_another_session(tmp_path: Path) -> None:
     async with Driver(tmp_path, config()) as gate:
         uid = (await paying(gate))["uid"]

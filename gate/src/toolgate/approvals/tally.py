@@ -3,11 +3,11 @@
 A statement counts when, in this order:
 
 1. its envelope and payload are well formed;
-2. its approver's key is pinned in the gate's config, and the signature is that key's;
-3. the approver is named by the hold's requirement;
-4. it is about this hold and this action, and names this hold's digest;
-5. the approver signed it, and it arrived, no later than the deadline;
-6. the approver has not spoken on this hold before.
+2. its approver has not spoken on this hold before;
+3. the approver's key is pinned in the gate's config, and the signature is that key's;
+4. the approver is named by the hold's requirement;
+5. it is about this hold and this action, and names this hold's digest;
+6. the approver signed it, and it arrived, no later than the deadline.
 
 Whatever does not count changes nothing. One counted denial denies, whatever else was said;
 approvals release when every group of the requirement has its quorum of distinct approvers.
@@ -15,9 +15,10 @@ approvals release when every group of the requirement has its quorum of distinct
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -26,17 +27,22 @@ from toolgate.approvals.hold import Hold
 from toolgate.approvals.statement import Statement
 from toolgate.errors import ApprovalError
 
+_LATEST = 1 << 53
+"""Microseconds since the epoch; about the year 2255."""
 CLOCK_SKEW = 60 * 1_000_000
 """How far (microseconds) an approver's clock may run ahead of, or behind, the gate's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """An envelope as it lies in the store, and when it got there (microseconds since the epoch)."""
+    """An envelope as it lies in the store, and when it got there (microseconds since the epoch).
+
+    Nothing of it is trusted: where it ought to be bytes and a time it may be anything.
+    """
 
     seq: int
-    envelope: bytes
-    at: int
+    envelope: Any
+    at: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +103,7 @@ def tally(
     spoken: set[str] = set()
     for item in received:
         try:
-            said = _judge(hold, item, pinned)
-            if said.approver in spoken:
-                raise ApprovalError(f"{said.approver} has already spoken on this hold")
+            said = _judge(hold, item, pinned, spoken)
         except ApprovalError as error:
             refused.append(Refusal(item.seq, str(error)))
             continue
@@ -113,9 +117,16 @@ def tally(
     return Tally(tuple(counted), tuple(refused), released)
 
 
-def _judge(hold: Hold, item: Received, pinned: Mapping[str, Ed25519PublicKey]) -> Statement:
+def _judge(
+    hold: Hold, item: Received, pinned: Mapping[str, Ed25519PublicKey], spoken: Container[str]
+) -> Statement:
+    if not isinstance(item.envelope, bytes) or not _is_time(item.at):
+        raise ApprovalError("the row is not one that the command writes")
     envelope = dsse.parse(item.envelope)
     said = statement.read(envelope)
+    if said.approver in spoken:
+        # Before its signature is looked at: copies must not cost more than reading them.
+        raise ApprovalError(f"{said.approver} has already spoken on this hold")
     key = pinned.get(said.approver)
     if key is None:
         raise ApprovalError(f"no key is pinned for an approver named {said.approver!r}")
@@ -138,3 +149,7 @@ def _judge(hold: Hold, item: Received, pinned: Mapping[str, Ed25519PublicKey]) -
     if said.at > item.at + CLOCK_SKEW:
         raise ApprovalError("the answer is dated after it arrived")
     return said
+
+
+def _is_time(at: object) -> bool:
+    return isinstance(at, int) and 0 <= at < _LATEST

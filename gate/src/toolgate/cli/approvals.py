@@ -14,10 +14,13 @@ from toolgate import clock
 from toolgate.approvals.statement import Answer
 from toolgate.cli.journal import event_table
 from toolgate.cli.terminal import (
+    NO,
     ConfigOption,
     JSONOption,
     config_of,
     console,
+    errors,
+    one_line,
     pretty,
     print_json,
     printable,
@@ -59,10 +62,20 @@ def list_holds(
         if status not in (*STATUSES, "all"):
             raise typer.BadParameter(f"{status!r} is none of {', '.join(STATUSES)} and all")
         desk = Desk(config_of(config))
-        views = list(desk.holds(None if status == "all" else status))
+        found = list(desk.holds(None if status == "all" else status))
+    views = [view for view in found if isinstance(view, HoldView)]
+    wrong = [str(error) for error in found if not isinstance(error, HoldView)]
+    for problem in dict.fromkeys(wrong):
+        errors.print(Text.assemble(("error: ", "bold red"), printable(problem)), soft_wrap=True)
     if as_json:
         print_json([view.to_json() for view in views])
-        return
+    elif not wrong or views:
+        _print_list(views, status)
+    if wrong:
+        raise typer.Exit(NO)
+
+
+def _print_list(views: list[HoldView], status: str) -> None:
     if not views:
         console.print(f"no {'' if status == 'all' else status + ' '}holds", markup=False)
         return
@@ -74,10 +87,10 @@ def list_holds(
         table.add_row(
             view.hold.hold_id,
             clock.to_text(view.hold.opened_at)[:19].replace("T", " "),
-            Text(printable(view.hold.tool)),
+            Text(one_line(view.hold.tool)),
             view.status,
             f"{len(view.tally.approved_by)} of {view.hold.quorum}",
-            Text(printable(view.hold.reason)),
+            Text(one_line(view.hold.reason)),
         )
     console.print(table)
 
@@ -162,9 +175,9 @@ def hold_panel(view: HoldView) -> Panel:
     table.add_column(overflow="fold")
     deadline = "never" if hold.deadline is None else clock.to_text(hold.deadline)
     rows = {
-        "tool": printable(hold.tool),
+        "tool": one_line(hold.tool),
         "arguments": pretty(hold.args),
-        "reason": printable(hold.reason),
+        "reason": one_line(hold.reason),
         "rules": ", ".join(hold.rules) or "(the tool's level)",
         "approvers": f"{', '.join(hold.approvers)} ({hold.quorum} must approve)",
         "approved by": ", ".join(view.tally.approved_by) or "nobody yet",
@@ -174,7 +187,7 @@ def hold_panel(view: HoldView) -> Panel:
         "digest": hold.digest,
     }
     if view.tally.refused:
-        rows["not counted"] = "\n".join(printable(r.reason) for r in view.tally.refused)
+        rows["not counted"] = "\n".join(one_line(r.reason) for r in view.tally.refused)
     for name, text in rows.items():
         table.add_row(name, Text(text))
     return Panel(table, title=f"hold {hold.hold_id}", title_align="left", border_style="yellow")

@@ -19,6 +19,7 @@ from toolgate.cli.terminal import (
     config_of,
     console,
     errors,
+    one_line,
     print_json,
     printable,
     reported,
@@ -119,9 +120,9 @@ def event_table(events: Iterable[Event], genuine: Callable[[Event], bool]) -> Ta
     for event in events:
         table.add_row(
             str(event.seq),
-            _time(event.at)[11:23],
+            Text(one_line(_time(event.at))[11:23]),
             _kind(event, genuine(event)),
-            (event.action or "")[-6:],
+            Text(one_line(event.action or "")[-6:]),
             Text(_gist(event), overflow="ellipsis", no_wrap=True),
         )
     return table
@@ -129,14 +130,14 @@ def event_table(events: Iterable[Event], genuine: Callable[[Event], bool]) -> Ta
 
 def _kind(event: Event, genuine: bool) -> Text:
     if not genuine:
-        return Text(f"NOT GENUINE: {printable(str(event.kind))}", style="bold red")
+        return Text(f"NOT GENUINE: {one_line(event.kind)}", style="bold red")
     return Text(event.kind, style=_STYLES.get(event.kind, ""))
 
 
 def _time(at: int) -> str:
     try:
         return clock.to_text(at)
-    except (TypeError, OverflowError):
+    except (TypeError, OverflowError, ValueError):
         return str(at)
 
 
@@ -144,21 +145,24 @@ def event_json(event: Event) -> dict[str, JSONValue]:
     """Return an event as the command prints it for machines."""
     return {
         "seq": event.seq,
-        "run": event.run,
-        "n": event.n,
+        "run": _plain(event.run),
+        "n": _plain(event.n),
         "at": _time(event.at),
-        "session": event.session,
-        "action": event.action,
-        "kind": event.kind,
+        "session": _plain(event.session),
+        "action": _plain(event.action),
+        "kind": _plain(event.kind),
         "data": _data(event),
-        "prev": _hex(event.prev),
-        "hash": _hex(event.hash),
-        "mac": _hex(event.mac),
+        "prev": _plain(event.prev),
+        "hash": _plain(event.hash),
+        "mac": _plain(event.mac),
     }
 
 
-def _hex(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+def _plain(value: object) -> JSONValue:
+    """Return a column's value as JSON, whatever somebody has put there."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if value is None or isinstance(value, (int, str)) else str(value)
 
 
 def _data(event: Event) -> JSONValue:
@@ -172,10 +176,10 @@ def _gist(event: Event) -> str:
     """Return the part of an event's data that says most, safe to print."""
     try:
         text = _told(event, jsonvalue.parse(event.data))
-    except (JSONError, KeyError, TypeError, AttributeError):
+    except (JSONError, LookupError, TypeError, AttributeError, ValueError, OverflowError):
         # Somebody has written into the log: show it as it is.
         text = str(event.data)
-    text = printable(text.replace("\n", " "))
+    text = one_line(text.replace("\n", " "))
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
 
 

@@ -58,6 +58,11 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(text: object) -> str:
+    """Return any value's text, safe to print, and on one line."""
+    return printable(str(text)).replace("\n", "\\n")
+
+
 def pretty(value: JSONValue) -> str:
     """Return a JSON value for people to read, safe to print."""
     return printable(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True))

@@ -77,10 +77,17 @@ class Reader:
         """Return a hold; raises :class:`JournalTampered`."""
         return self._record(HoldRecord, self.store.get("hold", hold_id))
 
-    def holds(self, status: str | None, limit: int, after: str | None) -> list[HoldRecord]:
-        """Return holds in the order they were opened; raises :class:`JournalTampered`."""
-        rows = self.store.holds(status, limit, after)
-        return [cast(HoldRecord, self._record(HoldRecord, row)) for row in rows]
+    def holds(
+        self, status: str | None, limit: int, after: str | None
+    ) -> list[tuple[str, HoldRecord | JournalTampered]]:
+        """Return holds, by id, in the order they were opened; one that does not verify says so."""
+        found: list[tuple[str, HoldRecord | JournalTampered]] = []
+        for row in self.store.holds(status, limit, after):
+            try:
+                found.append((row[0], cast(HoldRecord, self._record(HoldRecord, row))))
+            except JournalTampered as error:
+                found.append((row[0], error))
+        return found
 
     def session(self, session: str) -> SessionRecord | None:
         """Return a session; raises :class:`JournalTampered`."""
@@ -350,7 +357,7 @@ class Journal:
         except StoreBusy:
             self._wait_for_lock()
             return
-        except JournalError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             self._waiting.clear()
             _refuse(units, error)
             return
@@ -389,7 +396,7 @@ class Journal:
                 self._store.commit()
             else:
                 self._store.rollback()
-        except JournalError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             tx.reset((0, 0, GENESIS))
             self._roll_back()
             _refuse(units, error)
@@ -436,7 +443,7 @@ def check_key(store: Store, key: JournalKey) -> None:
         )
 
 
-def _refuse(units: list[_Unit[Any]], error: JournalError) -> None:
+def _refuse(units: list[_Unit[Any]], error: Exception) -> None:
     for unit in units:
         if not unit.future.done():
             unit.future.set_exception(error)

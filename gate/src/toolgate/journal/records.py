@@ -7,7 +7,7 @@ the MAC, so that an old row, put back, no longer agrees with the log.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from toolgate.journal.chain import row_bytes
 
@@ -83,9 +83,12 @@ class SessionRecord(NamedTuple):
 
 
 class ApprovalRow(NamedTuple):
-    """An approver's envelope as it was put into the store: only its signature is trusted."""
+    """An approver's envelope as it was put into the store: only its signature is trusted.
+
+    ``envelope`` ought to be bytes and ``at`` a time; whoever can write the store decides.
+    """
 
     seq: int
     hold: str
-    envelope: bytes
-    at: int
+    envelope: Any
+    at: Any

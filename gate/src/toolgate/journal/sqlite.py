@@ -6,12 +6,13 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from toolgate.errors import JournalError, JournalUnavailable
+from toolgate.errors import JournalError, JournalTampered, JournalUnavailable
 from toolgate.journal.events import Event
 from toolgate.journal.records import ApprovalRow
 from toolgate.journal.store import Row, StoreBusy
@@ -49,7 +50,7 @@ _MIGRATIONS: Final = {
         session TEXT NOT NULL UNIQUE, project TEXT NOT NULL, agent TEXT NOT NULL,
         opened_at INTEGER NOT NULL, last_seq INTEGER NOT NULL, mac BLOB NOT NULL);
     CREATE TABLE approval (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT, hold TEXT NOT NULL, envelope BLOB NOT NULL,
+        seq INTEGER PRIMARY KEY, hold TEXT NOT NULL, envelope BLOB NOT NULL,
         at INTEGER NOT NULL);
     CREATE INDEX approval_hold ON approval (hold);
     """
@@ -65,6 +66,12 @@ _COLUMNS: Final = {
     ),
     "session": "session, project, agent, opened_at, last_seq, mac",
 }
+_SCHEMA: Final = "SELECT type, name, sql FROM sqlite_master"
+_LARGEST_SEQ: Final = 1 << 62
+_GENUINE_SEQ: Final = f"seq BETWEEN 1 AND {_LARGEST_SEQ}"
+"""Places that the journal itself gives: others were written by somebody else."""
+MAX_APPROVALS: Final = 1000
+"""At most so many answers to one hold are looked at: nobody can make a resume slow with more."""
 _EVENT: Final = "seq, run, n, at, session, action, kind, data, prev, hash, mac"
 
 
@@ -162,17 +169,26 @@ class SQLiteStore:
             if create:
                 self._run("PRAGMA journal_mode = WAL")
         self._migrate(create)
+        self._schema = -1
+        self._file = None if path is None else _identity(path)
+        self._check_schema()
         # From here on a lock that is held is waited for by the caller, never inside SQLite.
         self._run("PRAGMA busy_timeout = 0")
 
     def begin(self) -> None:
         """Start a transaction under the write lock; raises :class:`StoreBusy` when it is held."""
+        self._check_place()
         try:
             self._run("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise StoreBusy from None
             raise JournalUnavailable(f"the journal could not be written: {error}") from error
+        try:
+            self._check_schema()
+        except JournalError:
+            self.rollback()
+            raise
 
     def commit(self) -> None:
         """Make the transaction durable, and copy the WAL back in the background once it is long."""
@@ -230,12 +246,16 @@ class SQLiteStore:
     def last_seq(self) -> int:
         """Return the place of the last event, 0 for an empty log."""
         with _READING:
-            return int(self._run("SELECT ifnull(max(seq), 0) FROM event").fetchone()[0])
+            last = self._run("SELECT ifnull(max(seq), 0) FROM event").fetchone()[0]
+        if not isinstance(last, int) or not 0 <= last < _LARGEST_SEQ:
+            raise JournalTampered(f"the log's last place is {last}: the gate never gave it")
+        return last
 
     def append(self, events: Sequence[Event]) -> None:
         """Add events to the log."""
         with _WRITING:
-            self._db.executemany(_INSERT_EVENT, events)
+            if self._db.executemany(_INSERT_EVENT, events).rowcount != len(events):
+                raise JournalTampered("the journal did not take an event: somebody changed it")
 
     def event(self, seq: int) -> Event | None:
         """Return one event."""
@@ -276,7 +296,8 @@ class SQLiteStore:
     def insert(self, table: str, row: Row) -> None:
         """Add a row to a projection."""
         with _WRITING:
-            self._run(_INSERT[table], row)
+            if self._run(_INSERT[table], row).rowcount != 1:
+                raise JournalTampered(f"the journal did not take a row of {table}: it was changed")
 
     def update(self, table: str, row: Row, was: int) -> bool:
         """Replace the row of the same first column if its ``last_seq`` is ``was``; tell so."""
@@ -297,10 +318,11 @@ class SQLiteStore:
         )
 
     def action_by_content(self, session: str, content: str) -> Row | None:
-        """Return a session's latest action of this content that is held or that a person denied."""
+        """Return a session's action of this content that a person denied, else one held now."""
         return self._one(
             f"SELECT {_COLUMNS['action']} FROM action WHERE session = ? AND content = ?"
-            " AND (status = 'held' OR kind = 'approval_denied') ORDER BY uid DESC LIMIT 1",
+            " AND (status = 'held' OR kind = 'approval_denied')"
+            " ORDER BY kind IS NULL, uid DESC LIMIT 1",
             (session, content),
         )
 
@@ -332,26 +354,31 @@ class SQLiteStore:
             self._run("PRAGMA busy_timeout = 5000")
             self._run("PRAGMA synchronous = FULL")
             self._run(
-                "INSERT INTO approval (hold, envelope, at) VALUES (?, ?, ?)", (hold, envelope, at)
+                "INSERT INTO approval (seq, hold, envelope, at)"
+                f" SELECT ifnull(max(seq), 0) + 1, ?, ?, ? FROM approval WHERE {_GENUINE_SEQ}",
+                (hold, envelope, at),
             )
 
     def approvals(self, hold: str) -> list[ApprovalRow]:
         """Return the envelopes received for a hold, in order of arrival."""
         with _READING:
             rows = self._run(
-                "SELECT seq, hold, envelope, at FROM approval WHERE hold = ? ORDER BY seq", (hold,)
+                f"SELECT seq, hold, envelope, at FROM approval WHERE hold = ? AND {_GENUINE_SEQ}"
+                " ORDER BY seq LIMIT ?",
+                (hold, MAX_APPROVALS),
             ).fetchall()
         return [ApprovalRow(*row) for row in rows]
 
     def last_approval(self) -> int:
         """Return the number of the last approval received, 0 when there is none."""
         with _READING:
-            return int(self._run("SELECT ifnull(max(seq), 0) FROM approval").fetchone()[0])
+            sql = f"SELECT ifnull(max(seq), 0) FROM approval WHERE {_GENUINE_SEQ}"
+            return int(self._run(sql).fetchone()[0])
 
     def approvals_after(self, seq: int) -> list[tuple[int, str]]:
         """Return ``(number, hold)`` of every approval received after the number ``seq``."""
         with _READING:
-            sql = "SELECT seq, hold FROM approval WHERE seq > ? ORDER BY seq"
+            sql = f"SELECT seq, hold FROM approval WHERE seq > ? AND {_GENUINE_SEQ} ORDER BY seq"
             return self._run(sql, (seq,)).fetchall()
 
     def rows(self, table: str) -> Iterator[Row]:
@@ -390,6 +417,32 @@ class SQLiteStore:
         if version < SCHEMA_VERSION:
             raise JournalError(f"{self.path} is not a journal (schema {version})")
 
+    def _check_schema(self) -> None:
+        """Refuse a database that holds anything but the journal's own tables and indexes.
+
+        A trigger or a view planted in it would make statements do other things than they say.
+        """
+        with _READING:
+            version = self._run("PRAGMA schema_version").fetchone()[0]
+            if version == self._schema:
+                return
+            found = set(self._run(_SCHEMA).fetchall())
+        strange = sorted(f"{kind} {name}" for kind, name, _ in found ^ _expected_schema())
+        if strange:
+            raise JournalTampered(
+                f"the database {self.path} is not a journal as this program makes it: "
+                f"{', '.join(strange)}"
+            )
+        self._schema = version
+
+    def _check_place(self) -> None:
+        """Refuse to go on in a file that is no longer where everybody else looks for it."""
+        if self.path is not None and _identity(self.path) != self._file:
+            raise JournalUnavailable(
+                f"the journal {self.path} was moved, removed or replaced while it was in use; "
+                "restart the gate"
+            )
+
     def _schema_version(self) -> int:
         return int(self._run("PRAGMA user_version").fetchone()[0])
 
@@ -412,6 +465,26 @@ class SQLiteStore:
         # Writers that never pause keep the WAL from being reused: now one has to wait for it.
         with _WRITING:
             self._run("PRAGMA wal_checkpoint(RESTART)")
+
+
+@cache
+def _expected_schema() -> frozenset[tuple[str, str, str | None]]:
+    """Return what a database holds that was made by the migrations, and nothing else."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        for number in sorted(_MIGRATIONS):
+            db.executescript(_MIGRATIONS[number])
+        return frozenset(db.execute(_SCHEMA).fetchall())
+    finally:
+        db.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _checkpoint(path: Path) -> None:

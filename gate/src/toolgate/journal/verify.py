@@ -8,7 +8,8 @@ What is checked, in this order:
 3. each event's hash is that of its content, and its MAC is the journal key's;
 4. each row's MAC is the journal key's;
 5. each action's last event is the one that its row stands at, or its hold's row while it is held;
-   no action lacks its row; each session was opened where its row says.
+   no action and no hold lacks its row; each session was opened once, where its row says;
+6. no action was executed twice, and no idempotency key names two actions.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from toolgate import jsonvalue
 from toolgate.errors import JournalTampered
 from toolgate.ir import ActionStatus
 from toolgate.journal.chain import GENESIS, JournalKey, hash_of
@@ -54,6 +56,8 @@ class _Log:
     chains: dict[str, _Chain] = field(default_factory=dict)
     last: dict[str, int] = field(default_factory=dict)
     opened: dict[str | None, int] = field(default_factory=dict)
+    holds: set[str] = field(default_factory=set)
+    executed: set[str] = field(default_factory=set)
 
 
 def verify(store: Store, key: JournalKey, progress: Callable[[int], None]) -> Report:
@@ -100,7 +104,15 @@ def _check_event(event: Event, log: _Log, key: JournalKey) -> None:
         raise JournalTampered(f"{where} was changed: a field is of a wrong type") from None
     log.seq, chain.n, chain.head = event.seq, event.n, event.hash
     if event.kind == EventKind.SESSION_OPENED:
+        if event.session in log.opened:
+            raise JournalTampered(f"{where} opens a session a second time")
         log.opened[event.session] = event.seq
+    elif event.kind == EventKind.HOLD_OPENED:
+        log.holds.add(jsonvalue.parse(event.data)["hold"])
+    elif event.kind == EventKind.ACTION_EXECUTING and event.action is not None:
+        if event.action in log.executed:
+            raise JournalTampered(f"{where} executes an action a second time")
+        log.executed.add(event.action)
     if event.action is not None:
         log.last[event.action] = event.seq
 
@@ -108,6 +120,7 @@ def _check_event(event: Event, log: _Log, key: JournalKey) -> None:
 def _check_rows(store: Store, log: _Log, key: JournalKey) -> int:
     stands: dict[str, int] = {}
     held: set[str] = set()
+    keys: set[tuple[str, str, str]] = set()
     rows = 0
     for row in store.rows("action"):
         action = ActionRecord(*row[:-1])
@@ -115,10 +128,16 @@ def _check_rows(store: Store, log: _Log, key: JournalKey) -> int:
         stands[action.uid] = action.last_seq
         if action.status == ActionStatus.HELD:
             held.add(action.uid)
+        if action.idempotency_key is not None:
+            named = (action.project, action.agent, action.idempotency_key)
+            if named in keys:
+                raise JournalTampered(f"two actions carry the idempotency key of {action.uid}")
+            keys.add(named)
         rows += 1
     for row in store.rows("hold"):
         hold = HoldRecord(*row[:-1])
         _check_row(f"the row of hold {hold.hold_id}", hold, row, key)
+        log.holds.discard(hold.hold_id)
         if (hold.uid in held) != (hold.status == "pending"):
             raise JournalTampered(
                 f"the rows of hold {hold.hold_id} and action {hold.uid} do not agree: an old row "
@@ -137,6 +156,8 @@ def _check_rows(store: Store, log: _Log, key: JournalKey) -> int:
                 "the log was cut"
             )
         rows += 1
+    for hold_id in log.holds:
+        raise JournalTampered(f"the row of hold {hold_id} is missing")
     for name, seq in log.opened.items():
         raise JournalTampered(f"the row of session {name} is missing; event {seq} speaks of it")
     _compare(stands, log.last.items())

@@ -11,7 +11,6 @@ In this order, and the first that fails ends it:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,19 +30,18 @@ class Admission:
     error: OutcomeError | None = None
 
 
-def admit(
-    name: str,
-    tool: RegisteredTool | None,
-    args: dict[str, JSONValue],
-    judge: Callable[[RegisteredTool], Verdict],
-) -> Admission:
-    """Decide on a call of the tool ``name``; ``judge`` asks policy."""
+def check(
+    name: str, tool: RegisteredTool | None, args: dict[str, JSONValue]
+) -> OutcomeError | None:
+    """Return what is wrong with a call of the tool ``name`` before policy is asked, if anything."""
     if tool is None:
-        return Admission("reject", error=unregistered(name))
+        return unregistered(name)
     problems = tool.argument_problems(args)
-    if problems:
-        return Admission("reject", error=invalid_arguments(name, problems))
-    verdict = judge(tool)
+    return invalid_arguments(name, problems) if problems else None
+
+
+def admit(verdict: Verdict) -> Admission:
+    """Decide on a well-formed call by policy's verdict."""
     if verdict.effect == "deny":
         return Admission("reject", verdict, policy_denied(verdict))
     if verdict.effect == "allow":

@@ -14,12 +14,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from toolgate.errors import JournalUnavailable, ToolgateError
+from toolgate.errors import JournalTampered, JournalUnavailable, ToolgateError
 from toolgate.ir import Outcome
 from toolgate.journal.journal import Journal, RecordChanged
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.records import Call, view_hold
-from toolgate.kernel.result import Ending, ToolLost, ToolReply, ToolTimeout, ending
+from toolgate.kernel.result import CANCELLED, Ending, ToolLost, ToolReply, ToolTimeout, ending
 from toolgate.kernel.steps import Claim, Held, Joined, Settings, Step, Steps
 from toolgate.kernel.waiting import Waiting
 
@@ -100,16 +100,24 @@ class Engine:
         self.in_flight = 0
         """How many calls are under way; one that waits for people is not."""
 
-    async def govern(self, call: Call, request: int | str) -> Outcome:
+    async def govern(
+        self, call: Call, request: int | str, cancelled: asyncio.Future[None]
+    ) -> Outcome:
         """Propose a call and bring it to an outcome, or to a hold.
+
+        When ``cancelled`` is done before the body has started, it does not start, and a hold that
+        was opened is withdrawn.
 
         Raises :class:`~toolgate.kernel.steps.KeyConflict`, :class:`JournalUnavailable` and
         :class:`~toolgate.errors.JournalTampered`.
         """
         self.in_flight += 1
         try:
-            step = await self._journal.transact(lambda tx: self._steps.propose(tx, call))
-            return await self._carry_out(step, request)
+            proposed = self._steps.prepare(call)
+            step = await self._journal.transact(lambda tx: self._steps.propose(tx, proposed))
+            if isinstance(step, Held) and step.opened and cancelled.done():
+                return await self.withdraw(step.uid, "cancelled by the caller")
+            return await self._carry_out(step, request, cancelled)
         finally:
             self.in_flight -= 1
 
@@ -129,7 +137,7 @@ class Engine:
             try:
                 step = await self._journal.transact(lambda tx: self._steps.resume(tx, uid))
                 if not isinstance(step, Held):
-                    return await self._carry_out(step, request)
+                    return await self._carry_out(step, request, cancelled)
             finally:
                 self.in_flight -= 1
             if cancelled.done():
@@ -150,25 +158,31 @@ class Engine:
 
     def holds(
         self, status: str | None, limit: int, after: str | None
-    ) -> tuple[list[dict[str, JSONValue]], str | None]:
-        """Return a page of this agent's holds, and where the next begins (``None``: no more).
+    ) -> tuple[list[dict[str, JSONValue]], str | None, list[JournalTampered]]:
+        """Return a page of this agent's holds, where the next begins, and what is wrong.
 
-        A page may hold fewer than ``limit``: others' holds, and those whose status has changed, are
-        left out of it.
+        ``None`` for the next: there are no more. What is wrong are the holds that do not verify.
+
+        A page may hold fewer than ``limit``: others' holds, and those of another status, are left
+        out too.
         """
         reader = self._journal.reader
         # What people and the clock have done since the last resume shows here, but in no row yet.
         recorded = status if status in ("pending", "withdrawn") else None
         records = reader.holds(recorded, limit, after)
         now = self._journal.now()
-        views = [view_hold(reader, record, self._settings.approvers, now) for record in records]
         ours = (self._settings.project, self._settings.agent)
-        page = [
-            view.to_json()
-            for view in views
-            if (view.project, view.agent) == ours and status in (None, view.status)
-        ]
-        return page, records[-1].hold_id if len(records) == limit else None
+        page: list[dict[str, JSONValue]] = []
+        wrong: list[JournalTampered] = []
+        for _, record in records:
+            try:
+                view = view_hold(reader, record, self._settings.approvers, now)
+            except JournalTampered as error:
+                wrong.append(error)
+                continue
+            if (view.project, view.agent) == ours and status in (None, view.status):
+                page.append(view.to_json())
+        return page, records[-1][0] if len(records) == limit else None, wrong
 
     def cancel(self, uid: str, reason: str) -> None:
         """Ask that a body under way stop."""
@@ -185,7 +199,9 @@ class Engine:
             running.reply(ToolLost("the gate was shut down while it ran"))
         self._waiting.wake_all()
 
-    async def _carry_out(self, step: Step, request: int | str) -> Outcome:
+    async def _carry_out(
+        self, step: Step, request: int | str, cancelled: asyncio.Future[None]
+    ) -> Outcome:
         """Do what a step decided, now that it is durable."""
         match step:
             case Outcome():
@@ -194,6 +210,8 @@ class Engine:
                 return step.outcome
             case Joined(uid):
                 return await self._join(uid)
+            case Claim() if cancelled.done():
+                return await self._record(step, CANCELLED, 0.0)
             case Claim():
                 return await self._execute(step, request)
 

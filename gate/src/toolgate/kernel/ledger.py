@@ -130,13 +130,19 @@ class Ledger:
                     "verdict": statement.verdict,
                     "reason": statement.reason,
                     "envelope": row.envelope.decode(),
+                    "arrived": clock.to_text(row.at),
                 }
             else:
                 kind = EventKind.APPROVAL_REFUSED
                 # What does not count may be anything: its digest is evidence enough.
-                envelope = hashlib.sha256(row.envelope).hexdigest()
-                data = {"reason": refused[row.seq], "envelope_sha256": envelope}
-            data |= {"hold": record.hold_id, "arrived": clock.to_text(row.at)}
+                envelope = (
+                    row.envelope
+                    if isinstance(row.envelope, bytes)
+                    else ascii(row.envelope).encode()
+                )
+                digest = hashlib.sha256(envelope).hexdigest()
+                data = {"reason": refused[row.seq], "envelope_sha256": digest}
+            data["hold"] = record.hold_id
             seq = tx.append(kind, data, session=record.session, action=record.uid)
         if not new:
             return record
@@ -191,6 +197,7 @@ class Ledger:
         kind = {
             ActionStatus.SUCCEEDED: EventKind.ACTION_SUCCEEDED,
             ActionStatus.IN_DOUBT: EventKind.ACTION_IN_DOUBT,
+            ActionStatus.SKIPPED: EventKind.ACTION_CANCELLED,
         }.get(end.status, EventKind.ACTION_FAILED)
         data: dict[str, JSONValue] = {"status": end.status.value, "attempts": action.attempts}
         if duration_ms is not None:

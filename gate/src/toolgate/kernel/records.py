@@ -131,12 +131,17 @@ class HoldView:
 
 
 def view_hold(
-    reader: Reader, record: HoldRecord, pinned: Mapping[str, Ed25519PublicKey], now: int
+    reader: Reader,
+    record: HoldRecord | JournalTampered,
+    pinned: Mapping[str, Ed25519PublicKey],
+    now: int,
 ) -> HoldView:
     """Return a hold as it stands at ``now``: a deadline that has passed shows by itself.
 
     Raises :class:`JournalTampered`.
     """
+    if isinstance(record, JournalTampered):
+        raise record
     action = reader.action(record.uid)
     if action is None:
         raise JournalTampered(f"the action {record.uid} of hold {record.hold_id} is missing")
@@ -148,8 +153,18 @@ def view_hold(
     return HoldView(action.project, action.agent, hold, status, said)
 
 
+def check_place(reader: Reader, record: ActionRecord) -> None:
+    """Refuse a row that the log has gone on from; raises :class:`JournalTampered`."""
+    if reader.last_seq_of(record.uid) != record.last_seq:
+        raise JournalTampered(
+            f"the log of action {record.uid} does not end where its row says: an old row was put "
+            "back, or events are missing; nothing was done on its word"
+        )
+
+
 def recall(reader: Reader, record: ActionRecord) -> Outcome:
     """Return the recorded outcome of an action that has ended; raises :class:`JournalTampered`."""
+    check_place(reader, record)
     event = reader.event(record.last_seq)
     data = jsonvalue.parse(event.data)
     if event.action != record.uid or data.get("status") != record.status:

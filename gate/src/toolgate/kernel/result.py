@@ -9,7 +9,7 @@ its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from toolgate.ir import ActionStatus, OutcomeError, OutcomeKind
 from toolgate.jsonvalue import JSONValue
@@ -55,6 +55,13 @@ class Ending:
     status: ActionStatus
     output: JSONValue = None
     error: OutcomeError | None = None
+
+
+CANCELLED: Final = Ending(
+    ActionStatus.SKIPPED,
+    error=OutcomeError(OutcomeKind.CANCELLED, "cancelled by the caller before it ran"),
+)
+"""How a call ends whose caller has gone before its body was started."""
 
 
 def ending(tool: RegisteredTool, reply: ToolReply) -> Ending:

@@ -8,6 +8,7 @@ already.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -22,10 +23,11 @@ from toolgate.ir import ActionStatus, ActionType, Outcome, OutcomeError, Outcome
 from toolgate.journal.journal import Transaction, new_id
 from toolgate.journal.records import ActionRecord, HoldRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel.admission import Admission, admit
+from toolgate.kernel.admission import Admission, admit, check
 from toolgate.kernel.ledger import Ledger
 from toolgate.kernel.records import (
     Call,
+    check_place,
     count,
     decision_json,
     decision_of,
@@ -70,13 +72,26 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An action that stays held, at most until ``deadline`` (microseconds since the epoch)."""
+    """An action that stays held, at most until ``deadline`` (microseconds since the epoch).
+
+    ``opened`` says that it was this very step that opened the hold.
+    """
 
     uid: str
     session: str
     hold_id: str
     deadline: int | None
     outcome: Outcome
+    opened: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A call with what needs no journal to be known: its tool, and what is wrong with it."""
+
+    call: Call
+    tool: RegisteredTool | None
+    error: OutcomeError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +123,24 @@ class Steps:
         self._session = session
         self._run = run
         self._alive = alive
+        self._released: set[str] = set()
         self._ledger = Ledger(settings.project, settings.agent, session.session, run)
 
-    def propose(self, tx: Transaction, call: Call) -> Step:
+    def prepare(self, call: Call) -> Prepared:
+        """Look up a call's tool and check its arguments.
+
+        That is done outside of any transaction: a client's schema decides how long it takes.
+        """
+        tool = self._tools.get(call.tool)
+        return Prepared(call, tool, check(call.tool, tool, call.args))
+
+    def propose(self, tx: Transaction, prepared: Prepared) -> Step:
         """Decide on a proposed call; raises :class:`KeyConflict`.
 
         A call whose idempotency key names an action already is a resume of that action, whatever
         has become of it.
         """
-        settings = self._settings
+        settings, call, tool = self._settings, prepared.call, prepared.tool
         if call.idempotency_key is not None:
             known = tx.action_by_key(settings.project, settings.agent, call.idempotency_key)
             if known is not None:
@@ -128,13 +152,10 @@ class Steps:
                     )
                 return self.resume(tx, known.uid)
         uid = new_id(tx.now)
-        tool = self._tools.get(call.tool)
-        admission = admit(
-            call.tool,
-            tool,
-            call.args,
-            lambda tool: self._judge(tx, uid, self._session, tool, call.args),
-        )
+        if prepared.error is not None or tool is None:
+            admission = Admission("reject", error=prepared.error)
+        else:
+            admission = admit(self._judge(tx, uid, self._session, tool, call.args))
         if admission.step == "hold":
             before = tx.action_by_content(self._session.session, call.content)
             if before is not None and before.kind == OutcomeKind.APPROVAL_DENIED:
@@ -183,6 +204,9 @@ class Steps:
         taking this one for dead.
         """
         self._ledger.end(tx, claim.record, end, duration_ms)
+        if claim.record.hold is not None:
+            # What lies in the store may be set back; what this gate knows may not.
+            self._released.add(claim.record.uid)
         return Outcome(
             status=end.status,
             uid=claim.record.uid,
@@ -205,7 +229,7 @@ class Steps:
         return self.recall(tx, record.uid)
 
     def recall(self, tx: Transaction, uid: str) -> Outcome:
-        """Return the recorded outcome of an action that has ended."""
+        """Return the recorded outcome of an action that has ended, also in this transaction."""
         tx.flush()
         record = self._own_action(tx, uid)
         return _unknown(uid) if record is None else recall(tx, record)
@@ -215,7 +239,8 @@ class Steps:
         orphans = [
             record
             for record in tx.executing()
-            if record.run is None or (record.run != self._run and not self._alive(record.run))
+            if tx.last_seq_of(record.uid) == record.last_seq
+            and (record.run is None or (record.run != self._run and not self._alive(record.run)))
         ]
         for record in orphans:
             self._doubt(tx, record)
@@ -243,13 +268,15 @@ class Steps:
             return Claim(record, call.args, tool, decision, timeout)
         if admission.step == "hold" and verdict is not None:
             action, hold_record = self._ledger.hold(tx, call, uid, verdict)
-            return _held(action, hold_of(hold_record, action), decision)
+            held = _held(action, hold_of(hold_record, action), decision)
+            return dataclasses.replace(held, opened=True)
         if admission.error is None:
             raise ValueError("a rejected call has a reason")
         self._ledger.reject(tx, call, uid, admission.error)
         return Outcome(ActionStatus.REJECTED, uid, error=admission.error, decision=decision)
 
     def _resume_executing(self, tx: Transaction, record: ActionRecord) -> Step:
+        check_place(tx, record)
         if record.run == self._run:
             return Joined(record.uid)
         if record.run is not None and self._alive(record.run):
@@ -280,6 +307,10 @@ class Steps:
             decision = decision_json(step.verdict, self._settings.mode)
             self._ledger.decide(tx, record.session, record.uid, decision)
         if step.step == "execute" and tool is not None:
+            if record.uid in self._released:
+                raise JournalTampered(
+                    f"this gate has released action {record.uid} already: the journal was set back"
+                )
             timeout = tool.contract.timeout
             claimed = self._ledger.claim_held(tx, record, hold_record, said, timeout)
             return Claim(claimed, hold.args, tool, decision, timeout)

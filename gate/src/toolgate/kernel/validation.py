@@ -27,6 +27,9 @@ _DRAFTS: Final = frozenset(
 MAX_PROBLEMS: Final = 50
 """At most this many problems of one value are reported; a hostile value may have a million."""
 
+MAX_MESSAGE: Final = 500
+"""Characters of a problem's message; longer ones lose their middle."""
+
 
 @dataclass(frozen=True, slots=True)
 class SchemaProblem:
@@ -51,7 +54,11 @@ class Schema:
             return []
         found: list[SchemaProblem] = []
         for error in self._validator.iter_errors(value):
-            found.append(SchemaProblem(_pointer(error.instance_path), error.message))
+            message = error.message
+            if len(message) > MAX_MESSAGE:
+                # It quotes the value, which may be as large as a message can be.
+                message = f"{message[: MAX_MESSAGE // 2]} … {message[-MAX_MESSAGE // 2 :]}"
+            found.append(SchemaProblem(_pointer(error.instance_path), message))
             if len(found) == MAX_PROBLEMS:
                 break
         # Two walks of one validator: should they ever disagree, the value is still not valid.

@@ -76,6 +76,10 @@ class Peer:
         """The requests that are not answered yet."""
         return list(self._serving.values())
 
+    def is_serving(self, identifier: RequestId) -> bool:
+        """Tell whether a request of this id is not answered yet."""
+        return identifier in self._serving
+
     def received(self, data: bytes) -> None:
         """Take bytes of the stream, and serve every message they complete."""
         for line in self._splitter.feed(data):
