@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -24,6 +25,9 @@ class FakeGate:
     def __init__(self, config: Message) -> None:
         self.config = config.get("fake", {})
         self.buffer = b""
+        self.wakeup, woken = os.pipe()
+        os.set_blocking(woken, False)
+        signal.set_wakeup_fd(woken)
         self.received: list[Message] = []
         self.keep = True
         self.calls: dict[int, Message] = {}
@@ -45,7 +49,12 @@ class FakeGate:
 
     def read(self) -> Message | None:
         while b"\n" not in self.buffer:
-            data = os.read(0, 1 << 20)
+            # A signal that comes just before a read would wait for the read to end.
+            if self.wakeup not in select.select([0, self.wakeup], [], [])[0]:
+                data = os.read(0, 1 << 20)
+            else:
+                os.read(self.wakeup, 1 << 10)
+                continue
             if not data:
                 return None
             self.buffer += data
@@ -138,6 +147,11 @@ class FakeGate:
     def on_resume(self, id: int, params: Message) -> None:
         self.calls[id] = params
         if params["uid"] == "never":
+            return
+        if params["uid"] == "ctrl-c":
+            os.killpg(os.getpgid(os.getppid()), signal.SIGINT)
+            # And something to read, for the same reason as in `read`.
+            self.send({"method": "event", "params": {}})
             return
         tool = {"tool": "echo", "args": {"resumed": params["uid"], "wait_ms": params["wait_ms"]}}
         self.run(id, tool, self.settle(id))
