@@ -252,7 +252,7 @@ async def test_trigger_planted_in_the_database_stops_calls_and_runs_nothing(tmp_
     async with Driver(tmp_path, config()) as gate:
         await gate.tool("search", lambda args: "found")
         write(tmp_path, TRIGGER)
-        with pytest.raises(RPCError, match="trigger t") as caught:
+        with pytest.raises(RPCError, match="a trigger or a view") as caught:
             await gate.govern("search")
     assert caught.value.code == -32005
     assert gate.ran == []
@@ -270,7 +270,10 @@ async def test_dropped_index_is_noticed(tmp_path: Path) -> None:
             pass
 
 
-async def test_journal_moved_away_under_the_gate_stops_calls(tmp_path: Path) -> None:
+async def test_journal_moved_away_under_the_gate_stops_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolgate.journal.sqlite.PLACE_INTERVAL", 0.0)
     async with Driver(tmp_path, config()) as gate:
         await gate.tool("search", lambda args: "found")
         (tmp_path / DB).rename(tmp_path / "elsewhere.db")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -35,6 +36,9 @@ async def _serve(path: str) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gate.stop, signal.Signals(number).name)
+    # What the gate is made of lives as long as it does: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
     serving = asyncio.ensure_future(gate.serve())
     await transport.connect(gate.peer)
     await serving

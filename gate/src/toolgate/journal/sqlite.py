@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import cache
 from operator import itemgetter
@@ -20,6 +21,9 @@ from toolgate.journal.store import Row, StoreBusy
 SCHEMA_VERSION: Final = 1
 CHECKPOINT_BYTES: Final = 16 << 20
 """The WAL is copied back into the database once it is about this long."""
+
+PLACE_INTERVAL = 0.1
+"""Seconds between two looks whether the file is still where it was: a look costs a system call."""
 
 _MIGRATIONS: Final = {
     1: """
@@ -108,6 +112,20 @@ _GET: Final = {
 }
 
 
+_NOT_AUTHORIZED: Final = "not authorized"
+"""SQLite's words for a statement that :func:`_authorize` has refused."""
+
+
+def _authorize(
+    action: int, first: str | None, second: str | None, database: str | None, inside: str | None
+) -> int:
+    """Refuse every statement that would act through a trigger or a view.
+
+    SQLite asks when it compiles a statement, and again when the schema has changed since.
+    """
+    return sqlite3.SQLITE_OK if inside is None else sqlite3.SQLITE_DENY
+
+
 class _Translated:
     """Turns SQLite's errors into the journal's own; one instance serves every statement."""
 
@@ -125,6 +143,11 @@ class _Translated:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if isinstance(error, sqlite3.DatabaseError) and str(error) == _NOT_AUTHORIZED:
+            raise JournalTampered(
+                "the journal's database holds a trigger or a view that the journal never made: "
+                "nothing is read or written through it"
+            ) from error
         if isinstance(error, sqlite3.Error):
             text = f"the journal could not be {self._doing}: {error}"
             raise JournalUnavailable(text) from error
@@ -169,9 +192,11 @@ class SQLiteStore:
             if create:
                 self._run("PRAGMA journal_mode = WAL")
         self._migrate(create)
-        self._schema = -1
-        self._file = None if path is None else _identity(path)
+        self._place = str(path)
+        self._place_known_until = 0.0
+        self._file = None if path is None else _identity(self._place)
         self._check_schema()
+        self._db.set_authorizer(_authorize)
         # From here on a lock that is held is waited for by the caller, never inside SQLite.
         self._run("PRAGMA busy_timeout = 0")
 
@@ -184,11 +209,6 @@ class SQLiteStore:
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise StoreBusy from None
             raise JournalUnavailable(f"the journal could not be written: {error}") from error
-        try:
-            self._check_schema()
-        except JournalError:
-            self.rollback()
-            raise
 
     def commit(self) -> None:
         """Make the transaction durable, and copy the WAL back in the background once it is long."""
@@ -423,9 +443,6 @@ class SQLiteStore:
         A trigger or a view planted in it would make statements do other things than they say.
         """
         with _READING:
-            version = self._run("PRAGMA schema_version").fetchone()[0]
-            if version == self._schema:
-                return
             found = set(self._run(_SCHEMA).fetchall())
         strange = sorted(f"{kind} {name}" for kind, name, _ in found ^ _expected_schema())
         if strange:
@@ -433,11 +450,15 @@ class SQLiteStore:
                 f"the database {self.path} is not a journal as this program makes it: "
                 f"{', '.join(strange)}"
             )
-        self._schema = version
 
     def _check_place(self) -> None:
         """Refuse to go on in a file that is no longer where everybody else looks for it."""
-        if self.path is not None and _identity(self.path) != self._file:
+        now = time.monotonic()
+        if self.path is None or now < self._place_known_until:
+            return
+        self._place_known_until = now + PLACE_INTERVAL
+        if _identity(self._place) != self._file:
+            self._place_known_until = now
             raise JournalUnavailable(
                 f"the journal {self.path} was moved, removed or replaced while it was in use; "
                 "restart the gate"
@@ -479,9 +500,9 @@ def _expected_schema() -> frozenset[tuple[str, str, str | None]]:
         db.close()
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:
         return None
     return status.st_dev, status.st_ino
