@@ -6,9 +6,9 @@ import asyncio
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from toolgate import __version__, jsonvalue
 from toolgate.config import GateConfig, MemoryJournal
@@ -33,52 +33,22 @@ from toolgate.policy.contracts import contract_for
 from toolgate.policy.loading import compile_policy
 from toolgate.policy.verdict import Policy
 from toolgate.wire.messages import ErrorCode, Reply, RequestId, RPCError
+from toolgate.wire.params import (
+    Cancel,
+    Govern,
+    Holds,
+    Resume,
+    Withdraw,
+    bad_params,
+    read_params,
+)
 from toolgate.wire.peer import Peer
 from toolgate.wire.transport import Transport
 
 PROTOCOL = "1"
 
-_LONGEST_MS = 10**12
-"""Some thirty years: a longer time is a mistake, and would not fit a timer."""
 _LOGGED = 100
 """Bad messages that are told of on stderr; nobody may read it, and then it must not fill up."""
-
-M = TypeVar("M", bound=BaseModel)
-
-
-class _Params(BaseModel):
-    """Parameters of a method. What this version does not know is ignored: the wire may grow."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
-
-
-class _Govern(_Params):
-    tool: Annotated[str, Field(min_length=1, max_length=256)]
-    args: dict[str, Any] = {}
-    idempotency_key: Annotated[str, Field(min_length=1, max_length=512)] | None = None
-    timeout_ms: Annotated[int, Field(gt=0, le=_LONGEST_MS)] | None = None
-    parent: str | None = None
-    metadata: dict[str, Any] | None = None
-
-
-class _Resume(_Params):
-    uid: str
-    wait_ms: Annotated[int, Field(ge=0, le=_LONGEST_MS)] | None = 0
-    """``None`` waits as long as it takes."""
-
-
-class _Withdraw(_Params):
-    uid: str
-
-
-class _Holds(_Params):
-    status: Literal["pending", "released", "denied", "expired", "withdrawn"] | None = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    after: str | None = None
-
-
-class _Cancel(_Params):
-    id: int | str
 
 
 @dataclass(slots=True)
@@ -177,7 +147,7 @@ class Gate:
             self.handle_odd_message(f"a notification that is not known: {method!r}")
             return
         try:
-            identifier = _Cancel.model_validate(params).id
+            identifier = Cancel.model_validate(params).id
         except ValidationError:
             self.handle_odd_message("a cancel without the id of a request")
             return
@@ -238,13 +208,13 @@ class Gate:
         self, identifier: RequestId, params: dict[str, JSONValue]
     ) -> JSONValue:
         self._refuse_when_closing()
-        declared = _read(ToolSchema, params)
+        declared = read_params(ToolSchema, params)
         try:
             tool, new = self._tools.register(declared)
         except ToolConflict as error:
             raise RPCError(ErrorCode.TOOL_CONFLICT, str(error)) from None
         except SchemaError as error:
-            raise _bad_params([str(error)]) from None
+            raise bad_params([str(error)]) from None
         contract = tool.contract.public()
         if new:
             data = {
@@ -258,7 +228,7 @@ class Gate:
         return {"name": declared.name, "contract": contract}
 
     async def _govern(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
-        asked = _read(_Govern, params)
+        asked = read_params(Govern, params)
         args_json = jsonvalue.canonical(asked.args)
         call = Call(
             tool=asked.tool,
@@ -274,13 +244,13 @@ class Gate:
         try:
             outcome = await self._engine.govern(call, identifier, waiting.cancelled)
         except KeyConflict as error:
-            raise _bad_params([f"idempotency_key: {error}"]) from None
+            raise bad_params([f"idempotency_key: {error}"]) from None
         finally:
             del self._calls[identifier]
         return outcome.to_json()
 
     async def _resume(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
-        asked = _read(_Resume, params)
+        asked = read_params(Resume, params)
         wait = None if asked.wait_ms is None else asked.wait_ms / 1000
         call = self._admit_request(identifier)
         try:
@@ -291,11 +261,11 @@ class Gate:
 
     async def _withdraw(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         self._refuse_when_closing()
-        asked = _read(_Withdraw, params)
+        asked = read_params(Withdraw, params)
         return (await self._engine.withdraw(asked.uid)).to_json()
 
     async def _holds(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
-        asked = _read(_Holds, params)
+        asked = read_params(Holds, params)
         holds, after, wrong = self._engine.holds(asked.status, asked.limit, asked.after)
         for error in wrong:
             self._report_tampering(error)
@@ -425,22 +395,6 @@ def _settings(config: GateConfig) -> Settings:
         remember_denial=config.approvals.remember_denial,
         approvers=pinned_keys(config),
     )
-
-
-def _read(model: type[M], params: dict[str, JSONValue]) -> M:
-    try:
-        return model.model_validate(params)
-    except ValidationError as error:
-        raise _bad_params(
-            [
-                f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
-                for detail in error.errors(include_url=False, include_input=False)
-            ]
-        ) from None
-
-
-def _bad_params(problems: list[str]) -> RPCError:
-    return RPCError(ErrorCode.INVALID_PARAMS, "; ".join(problems), {"problems": problems})
 
 
 def _tool_reply(reply: Reply | None) -> ToolReply:

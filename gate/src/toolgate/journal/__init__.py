@@ -4,7 +4,7 @@
 ``chain``    hashes and MACs, pure
 ``key``      the journal key, which lives outside the store
 ``records``  the rows whose content decides something, and the bytes their MACs cover
-``store``    what a store must offer; ``sqlite`` is the embedded one
+``store``    what a store must offer; ``sqlite`` is the embedded one, ``schema`` its database
 ``journal``  one run's hand on the store: transactions, chain head, group commit
 ``liveness`` how one gate knows that another is gone
 ``verify``   recomputing every chain

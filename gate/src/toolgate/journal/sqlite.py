@@ -7,7 +7,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -16,49 +15,22 @@ from typing import Final
 from toolgate.errors import JournalError, JournalTampered, JournalUnavailable
 from toolgate.journal.events import Event
 from toolgate.journal.records import ApprovalRow
+from toolgate.journal.schema import (
+    MIGRATIONS,
+    NOT_AUTHORIZED,
+    SCHEMA,
+    SCHEMA_VERSION,
+    authorize,
+    expected_schema,
+)
 from toolgate.journal.store import Row, StoreBusy
 
-SCHEMA_VERSION: Final = 1
 CHECKPOINT_BYTES: Final = 16 << 20
 """The WAL is copied back into the database once it is about this long."""
 
 PLACE_INTERVAL = 0.1
 """Seconds between two looks whether the file is still where it was: a look costs a system call."""
 
-_MIGRATIONS: Final = {
-    1: """
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE event (
-        seq INTEGER PRIMARY KEY, run TEXT NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL,
-        session TEXT, action TEXT, kind TEXT NOT NULL, data BLOB NOT NULL,
-        prev BLOB NOT NULL, hash BLOB NOT NULL, mac BLOB NOT NULL);
-    CREATE INDEX event_action ON event (action) WHERE action IS NOT NULL;
-    CREATE TABLE action (
-        uid TEXT NOT NULL PRIMARY KEY, project TEXT NOT NULL, agent TEXT NOT NULL,
-        session TEXT NOT NULL, tool TEXT NOT NULL, args BLOB NOT NULL, content TEXT NOT NULL,
-        idempotency_key TEXT, status TEXT NOT NULL, kind TEXT, run TEXT,
-        attempts INTEGER NOT NULL, hold TEXT, created_at INTEGER NOT NULL,
-        last_seq INTEGER NOT NULL, mac BLOB NOT NULL) WITHOUT ROWID;
-    CREATE UNIQUE INDEX action_key ON action (project, agent, idempotency_key)
-        WHERE idempotency_key IS NOT NULL;
-    CREATE INDEX action_asked ON action (session, content)
-        WHERE status = 'held' OR kind = 'approval_denied';
-    CREATE INDEX action_executing ON action (run) WHERE status = 'executing';
-    CREATE TABLE hold (
-        hold_id TEXT NOT NULL UNIQUE, uid TEXT NOT NULL, session TEXT NOT NULL, tool TEXT NOT NULL,
-        status TEXT NOT NULL, requirement BLOB NOT NULL, rules BLOB NOT NULL, reason TEXT NOT NULL,
-        digest TEXT NOT NULL, policy_digest TEXT NOT NULL, opened_at INTEGER NOT NULL,
-        deadline INTEGER, seen INTEGER NOT NULL, last_seq INTEGER NOT NULL, mac BLOB NOT NULL);
-    CREATE INDEX hold_status ON hold (status);
-    CREATE TABLE session (
-        session TEXT NOT NULL UNIQUE, project TEXT NOT NULL, agent TEXT NOT NULL,
-        opened_at INTEGER NOT NULL, last_seq INTEGER NOT NULL, mac BLOB NOT NULL);
-    CREATE TABLE approval (
-        seq INTEGER PRIMARY KEY, hold TEXT NOT NULL, envelope BLOB NOT NULL,
-        at INTEGER NOT NULL);
-    CREATE INDEX approval_hold ON approval (hold);
-    """
-}
 _COLUMNS: Final = {
     "action": (
         "uid, project, agent, session, tool, args, content, idempotency_key, status, kind, run, "
@@ -70,7 +42,6 @@ _COLUMNS: Final = {
     ),
     "session": "session, project, agent, opened_at, last_seq, mac",
 }
-_SCHEMA: Final = "SELECT type, name, sql FROM sqlite_master"
 _LARGEST_SEQ: Final = 1 << 62
 _GENUINE_SEQ: Final = f"seq BETWEEN 1 AND {_LARGEST_SEQ}"
 """Places that the journal itself gives: others were written by somebody else."""
@@ -112,20 +83,6 @@ _GET: Final = {
 }
 
 
-_NOT_AUTHORIZED: Final = "not authorized"
-"""SQLite's words for a statement that :func:`_authorize` has refused."""
-
-
-def _authorize(
-    action: int, first: str | None, second: str | None, database: str | None, inside: str | None
-) -> int:
-    """Refuse every statement that would act through a trigger or a view.
-
-    SQLite asks when it compiles a statement, and again when the schema has changed since.
-    """
-    return sqlite3.SQLITE_OK if inside is None else sqlite3.SQLITE_DENY
-
-
 class _Translated:
     """Turns SQLite's errors into the journal's own; one instance serves every statement."""
 
@@ -143,7 +100,7 @@ class _Translated:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, sqlite3.DatabaseError) and str(error) == _NOT_AUTHORIZED:
+        if isinstance(error, sqlite3.DatabaseError) and str(error) == NOT_AUTHORIZED:
             raise JournalTampered(
                 "the journal's database holds a trigger or a view that the journal never made: "
                 "nothing is read or written through it"
@@ -196,7 +153,7 @@ class SQLiteStore:
         self._place_known_until = 0.0
         self._file = None if path is None else _identity(self._place)
         self._check_schema()
-        self._db.set_authorizer(_authorize)
+        self._db.set_authorizer(authorize)
         # From here on a lock that is held is waited for by the caller, never inside SQLite.
         self._run("PRAGMA busy_timeout = 0")
 
@@ -423,7 +380,7 @@ class SQLiteStore:
             if version < SCHEMA_VERSION and create:
                 self._run("BEGIN IMMEDIATE")
                 for number in range(self._schema_version() + 1, SCHEMA_VERSION + 1):
-                    for statement in _MIGRATIONS[number].split(";"):
+                    for statement in MIGRATIONS[number].split(";"):
                         if statement.strip():
                             self._run(statement)
                     self._run(f"PRAGMA user_version = {number}")
@@ -443,8 +400,8 @@ class SQLiteStore:
         A trigger or a view planted in it would make statements do other things than they say.
         """
         with _READING:
-            found = set(self._run(_SCHEMA).fetchall())
-        strange = sorted(f"{kind} {name}" for kind, name, _ in found ^ _expected_schema())
+            found = set(self._run(SCHEMA).fetchall())
+        strange = sorted(f"{kind} {name}" for kind, name, _ in found ^ expected_schema())
         if strange:
             raise JournalTampered(
                 f"the database {self.path} is not a journal as this program makes it: "
@@ -486,18 +443,6 @@ class SQLiteStore:
         # Writers that never pause keep the WAL from being reused: now one has to wait for it.
         with _WRITING:
             self._run("PRAGMA wal_checkpoint(RESTART)")
-
-
-@cache
-def _expected_schema() -> frozenset[tuple[str, str, str | None]]:
-    """Return what a database holds that was made by the migrations, and nothing else."""
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    try:
-        for number in sorted(_MIGRATIONS):
-            db.executescript(_MIGRATIONS[number])
-        return frozenset(db.execute(_SCHEMA).fetchall())
-    finally:
-        db.close()
 
 
 def _identity(path: str) -> tuple[int, int] | None:

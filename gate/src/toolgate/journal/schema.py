@@ -1,0 +1,72 @@
+"""What an SQLite journal's database holds, how it got there, and that it holds nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import cache
+from typing import Final
+
+MIGRATIONS: Final = {
+    1: """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE event (
+        seq INTEGER PRIMARY KEY, run TEXT NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL,
+        session TEXT, action TEXT, kind TEXT NOT NULL, data BLOB NOT NULL,
+        prev BLOB NOT NULL, hash BLOB NOT NULL, mac BLOB NOT NULL);
+    CREATE INDEX event_action ON event (action) WHERE action IS NOT NULL;
+    CREATE TABLE action (
+        uid TEXT NOT NULL PRIMARY KEY, project TEXT NOT NULL, agent TEXT NOT NULL,
+        session TEXT NOT NULL, tool TEXT NOT NULL, args BLOB NOT NULL, content TEXT NOT NULL,
+        idempotency_key TEXT, status TEXT NOT NULL, kind TEXT, run TEXT,
+        attempts INTEGER NOT NULL, hold TEXT, created_at INTEGER NOT NULL,
+        last_seq INTEGER NOT NULL, mac BLOB NOT NULL) WITHOUT ROWID;
+    CREATE UNIQUE INDEX action_key ON action (project, agent, idempotency_key)
+        WHERE idempotency_key IS NOT NULL;
+    CREATE INDEX action_asked ON action (session, content)
+        WHERE status = 'held' OR kind = 'approval_denied';
+    CREATE INDEX action_executing ON action (run) WHERE status = 'executing';
+    CREATE TABLE hold (
+        hold_id TEXT NOT NULL UNIQUE, uid TEXT NOT NULL, session TEXT NOT NULL, tool TEXT NOT NULL,
+        status TEXT NOT NULL, requirement BLOB NOT NULL, rules BLOB NOT NULL, reason TEXT NOT NULL,
+        digest TEXT NOT NULL, policy_digest TEXT NOT NULL, opened_at INTEGER NOT NULL,
+        deadline INTEGER, seen INTEGER NOT NULL, last_seq INTEGER NOT NULL, mac BLOB NOT NULL);
+    CREATE INDEX hold_status ON hold (status);
+    CREATE TABLE session (
+        session TEXT NOT NULL UNIQUE, project TEXT NOT NULL, agent TEXT NOT NULL,
+        opened_at INTEGER NOT NULL, last_seq INTEGER NOT NULL, mac BLOB NOT NULL);
+    CREATE TABLE approval (
+        seq INTEGER PRIMARY KEY, hold TEXT NOT NULL, envelope BLOB NOT NULL,
+        at INTEGER NOT NULL);
+    CREATE INDEX approval_hold ON approval (hold);
+    """
+}
+SCHEMA_VERSION: Final = max(MIGRATIONS)
+"""The version this program knows (``PRAGMA user_version``); a newer one is refused."""
+
+SCHEMA: Final = "SELECT type, name, sql FROM sqlite_master"
+"""Reads what a database holds."""
+
+NOT_AUTHORIZED: Final = "not authorized"
+"""SQLite's words for a statement that :func:`authorize` has refused."""
+
+
+def authorize(
+    action: int, first: str | None, second: str | None, database: str | None, inside: str | None
+) -> int:
+    """Refuse every statement that would act through a trigger or a view.
+
+    SQLite asks when it compiles a statement, and again when the schema has changed since.
+    """
+    return sqlite3.SQLITE_OK if inside is None else sqlite3.SQLITE_DENY
+
+
+@cache
+def expected_schema() -> frozenset[tuple[str, str, str | None]]:
+    """Return what a database holds that was made by the migrations, and nothing else."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        for number in sorted(MIGRATIONS):
+            db.executescript(MIGRATIONS[number])
+        return frozenset(db.execute(SCHEMA).fetchall())
+    finally:
+        db.close()
