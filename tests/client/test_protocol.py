@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from toolgate_client._protocol import Core, Mailbox, Run
 
@@ -371,6 +373,94 @@ class TestRuns:
         assert not core.outbox
 
 
+class TestTurns:
+    """Calls that the gate refused because it had too many of them."""
+
+    REFUSAL: ClassVar[dict[str, Any]] = {"error": {"code": -32003, "message": "too many"}}
+
+    def queued(self, core: Core) -> Box:
+        box = Box()
+        core.turns.line_up(box)
+        return box
+
+    def test_only_calls_without_a_response_are_under_way(self) -> None:
+        core = Core()
+        asked(core, "ping")
+        assert core.under_way() == 0
+        call, resume = asked(core, "govern"), asked(core, "resume")
+        assert core.under_way() == 2
+        give(core, {"id": call.id, "result": {}})
+        assert core.under_way() == 1
+        core.leave(resume)
+        assert core.under_way() == 1  # the gate still has it
+        give(core, {"id": resume.id, "result": {}})
+        assert core.under_way() == 0
+
+    def test_each_response_to_a_call_gives_the_next_caller_room(self) -> None:
+        core = Core()
+        calls = [asked(core), asked(core, "resume")]
+        first, second, third = (self.queued(core) for _ in range(3))
+        for call in calls:
+            give(core, {"id": call.id, "result": {}})
+        assert [box.room for box in (first, second, third)] == [True, True, False]
+        assert [box.woken for box in (first, second, third)] == [1, 1, 0]
+
+    @pytest.mark.parametrize("method", ["ping", "holds", "register_tool"])
+    def test_other_requests_give_no_room(self, method: str) -> None:
+        core = Core()
+        request, waiting = asked(core, method), self.queued(core)
+        give(core, {"id": request.id, "result": {}})
+        assert not waiting.room
+
+    def test_a_refusal_gives_no_room(self) -> None:
+        core = Core()
+        call, waiting = asked(core), self.queued(core)
+        give(core, {"id": call.id, **self.REFUSAL})
+        assert not waiting.room
+
+    def test_the_late_end_of_an_abandoned_call_gives_room(self) -> None:
+        core = Core()
+        call, waiting = asked(core), self.queued(core)
+        core.leave(call)
+        assert core.turns.may_wait(waiting, 0, core.under_way())
+        assert not waiting.room
+        give(core, {"id": call.id, "result": {}})
+        assert waiting.room
+
+    def test_a_caller_that_leaves_with_its_room_unused_passes_it_on(self) -> None:
+        core = Core()
+        call, first, second = asked(core), self.queued(core), self.queued(core)
+        give(core, {"id": call.id, "result": {}})
+        sent(core)
+        core.leave_queue(first)
+        # Whose turn it is may be asleep in a read: it takes a message from the gate to wake it.
+        (ping,) = sent(core)
+        assert ping["method"] == "ping"
+        assert not second.room
+        give(core, {"id": ping["id"], "result": {}})
+        assert second.room
+
+    def test_a_caller_that_nobody_can_give_room_does_not_wait(self) -> None:
+        core = Core()
+        outer = asked(core)
+        nested = self.queued(core)
+        assert not core.turns.may_wait(nested, 1, core.under_way())
+        core.leave_queue(nested)
+        other = asked(core)
+        nested = self.queued(core)
+        assert core.turns.may_wait(nested, 1, core.under_way())
+        for call in (outer, other):
+            core.leave(call)
+
+    def test_the_end_wakes_who_waits_for_a_turn(self) -> None:
+        core = Core()
+        waiting = self.queued(core)
+        core.end()
+        assert waiting.woken
+        core.leave_queue(waiting)
+        assert not core.outbox
+
+
 class TestInterrupts:
     """Handling a line again, after an interrupt before it was removed, changes nothing."""
 
@@ -416,3 +506,63 @@ class TestInterrupts:
             deep()
         core.pump()
         assert box.response == {"id": box.id, "result": [[[1]]]}
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 12) | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["call", "tool", "args", "uid", "x"]), inner, max_size=4)
+    ),
+    max_leaves=6,
+)
+_messages = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": _json,
+        "method": st.sampled_from(["run_tool", "ready", "log", "cancel_tool", 7, None]),
+        "params": _json
+        | st.builds(lambda id, call: run_tool(id, call)["params"], st.just(1), st.integers(0, 4)),
+        "result": _json,
+        "error": _json | st.just({"code": -32003, "message": "many"}),
+    },
+).map(lambda message: json.dumps(message).encode() + b"\n")
+
+
+class TestAnyInput:
+    """Whatever arrives: nothing is raised, nothing is left over, and calls are still answered."""
+
+    @given(st.lists(_messages | st.binary(max_size=40).map(lambda b: b + b"\n"), max_size=12))
+    def test_no_sequence_of_lines_breaks_the_core(self, lines: list[bytes]) -> None:
+        core = Core()
+        core.expect_greeting(Box())
+        boxes = [asked(core), asked(core, "ping"), asked(core, "resume")]
+        core.turns.line_up(Box())
+        core.feed(b"".join(lines))
+        core.pump()
+        assert not core.fragments
+        for box in boxes:
+            while (run := box.take()) is not None:
+                core.reply(run, None)
+            core.leave(box)
+        assert not core._pending
+        for message in sent(core):
+            assert message["jsonrpc"] == "2.0"
+
+    @given(st.lists(_messages, max_size=6), st.data())
+    def test_how_the_bytes_are_cut_makes_no_difference(
+        self, lines: list[bytes], data: st.DataObject
+    ) -> None:
+        whole, cut = Core(), Core()
+        stream = b"".join(lines)
+        results = []
+        for core in (whole, cut):
+            box = asked(core)
+            position = 0
+            while position < len(stream):
+                size = len(stream) if core is whole else data.draw(st.integers(1, len(stream)))
+                core.feed(stream[position : position + size])
+                core.pump()
+                position += size
+            results.append((repr(box.response), [run.id for run in box.runs], sent(core)))
+        assert results[0] == results[1]

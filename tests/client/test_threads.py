@@ -181,7 +181,7 @@ class TestLimitOfTheGate:
             running = Background(lambda: gate.govern("t", {}, body=body))
             assert begun.wait(PATIENCE)
             waiting = [Background(lambda: gate.govern("t", {}, body=body)) for _ in range(4)]
-            while len(gate._gate._turns._asleep) < 4:  # type: ignore[union-attr]
+            while len(gate._gate.core.turns._asleep) < 4:  # type: ignore[union-attr]
                 gate.ping()
             os.kill(gate._gate.process._popen.pid, signal.SIGKILL)  # type: ignore[union-attr]
             with pytest.raises(GateClosed):

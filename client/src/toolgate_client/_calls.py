@@ -15,8 +15,7 @@ from types import CoroutineType
 from toolgate_client import _protocol
 from toolgate_client._errors import GateClosed, GateError, ProtocolError
 from toolgate_client._exchange import Exchange, Waiter
-from toolgate_client._protocol import Core, Run
-from toolgate_client._queue import Turn, Turns
+from toolgate_client._protocol import Core, Run, is_refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +69,6 @@ class Gate:
         from toolgate_client._models import outcome_from_wire
 
         self._outcome = outcome_from_wire
-        self._turns = Turns(self.core)
         self._undertaker = Waiter()
 
     # --- what calls need to know
@@ -116,7 +114,7 @@ class Gate:
     ) -> Outcome:
         """Make a request that settles an action; waits for its turn when the gate has too many."""
         response, run = self._converse(method, params, what, body)
-        if _refused(response):
+        if is_refusal(response):
             response, run = self._queue_up(method, params, what, body)
         result = self._result(response)
         try:
@@ -131,23 +129,30 @@ class Gate:
     def _queue_up(
         self, method: str, params: Mapping[str, Any], what: str, body: Body | None
     ) -> tuple[Mapping[str, Any], Run | None]:
-        turn, turns = Turn(sum(1 for _ in self._ancestors())), self._turns
+        core, turns, box = self.core, self.core.turns, Waiter()
+        depth = sum(1 for _ in self._ancestors())
         try:
             try:
                 while True:
-                    turns.line_up(turn)
+                    turns.line_up(box)
                     answer = self._converse(method, params, what, body)
-                    if not _refused(answer[0]) or not turns.sleep(turn):
+                    if not is_refusal(answer[0]):
                         return answer
+                    if not turns.may_wait(box, depth, core.under_way()):
+                        return answer
+                    self.exchange.wait(box)
                     self.check_usable()
                     answer = self._converse(method, params, what, body)
-                    turns.served(turn)
-                    if not _refused(answer[0]):
+                    turns.served(box)
+                    if not is_refusal(answer[0]):
                         return answer
             finally:
-                turns.leave(turn)
+                core.leave_queue(box)
+                self.exchange.leave(box)
         finally:
-            turns.leave(turn)  # the first may have been interrupted
+            if not box.gone:  # interrupted on its way out
+                core.leave_queue(box)
+                self.exchange.leave(box)
 
     def ask(
         self, method: str, params: Mapping[str, Any], what: str, deadline: float | None = None
@@ -220,8 +225,6 @@ class Gate:
         for run in box.runs[: box.taken]:
             if run.returned and not run.answered:
                 self._answer(run)
-        if self._turns and box.counted and not (box.response and _refused(box.response)):
-            self._turns.next()
         self.exchange.leave(box)
 
     # --- bodies
@@ -343,11 +346,6 @@ def how_it_ended(exit_code: int | None) -> str:
 def what_it_printed(stderr: str) -> str:
     """The end of an error message: what the gate printed."""
     return f"; the last it printed:\n{stderr}" if stderr else "; it printed nothing"
-
-
-def _refused(response: Mapping[str, Any]) -> bool:
-    error = response.get("error")
-    return isinstance(error, dict) and error.get("code") == _protocol.TOO_MANY_IN_FLIGHT
 
 
 def _text(error: BaseException) -> str:

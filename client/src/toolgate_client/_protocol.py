@@ -27,6 +27,7 @@ from io import BytesIO
 from itertools import count
 
 from toolgate_client._encode import to_wire
+from toolgate_client._queue import Turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Mailbox:
     The transport's callers derive from it and say how they are woken.
     """
 
-    __slots__ = ("counted", "id", "left", "response", "runs", "taken")
+    __slots__ = ("counted", "id", "left", "response", "room", "runs", "taken")
 
     def __init__(self) -> None:
         self.id = 0
@@ -93,6 +94,8 @@ class Mailbox:
         self.response: Mapping[str, Any] | None = None
         self.runs: list[Run] = []
         self.taken = 0
+        self.room = False
+        """The gate may have room for a call that it refused before."""
         self.left = False
 
     def wake(self) -> None:
@@ -100,8 +103,8 @@ class Mailbox:
         raise NotImplementedError
 
     def has_news(self) -> bool:
-        """Whether there is a response, or a run that nobody took."""
-        return self.response is not None or self.taken < len(self.runs)
+        """Whether there is a response, a run that nobody took, or room."""
+        return self.response is not None or self.taken < len(self.runs) or self.room
 
     def take(self) -> Run | None:
         """The next run for the owner of this mailbox to execute, or ``None``."""
@@ -134,14 +137,15 @@ class Core:
         """What has to be written, in this order."""
         self.notices: deque[tuple[str, str]] = deque(maxlen=1000)
         """(level, text) for the log, to be written by somebody who is not reading."""
-        self.parked: dict[Mailbox, None] = {}
-        """Mailboxes of callers without a request under way, to be woken at the end as well."""
+        self.turns = Turns()
+        """Callers that the gate refused because it had too many."""
         self.ended = False
         """No message will arrive any more."""
         self.max_message_bytes: int | None = None
         """The longest line the gate accepts, if it said so."""
         self._ids = count(1)
         self._pending: dict[int, Mailbox] = {}
+        self._abandoned: dict[int, None] = {}
         self._greeting: Mailbox | None = None
 
     def feed(self, data: bytes) -> None:
@@ -149,8 +153,10 @@ class Core:
         self.fragments.extend(BytesIO(data))
 
     def under_way(self) -> int:
-        """How many calls, of those the gate counts, their callers have not left yet."""
-        return sum(box.counted for box in list(self._pending.values()))
+        """How many calls, of those the gate counts, have no response yet."""
+        pending = list(self._pending.values())
+        waiting = sum(box.counted and box.response is None for box in pending)
+        return waiting + len(self._abandoned)
 
     def expect_greeting(self, box: Mailbox) -> None:
         """Deliver the gate's ``ready`` to ``box``, as a response."""
@@ -204,17 +210,29 @@ class Core:
             return
         waiting = box.response is None and not self.ended
         if waiting and self._pending.get(box.id) is box:
+            if box.counted:
+                self._abandoned[box.id] = None
             self.outbox.append(Outgoing(self._line(b'"method":"cancel","params":', {"id": box.id})))
         self._pending.pop(box.id, None)
+        if box.response is not None:
+            self._abandoned.pop(box.id, None)  # it came just now
         for run in list(box.runs):
             if not run.answered and run.claim(box):
                 self._caller_gone(run)
         box.left = True
 
+    def leave_queue(self, box: Mailbox) -> None:
+        """The owner of ``box`` waits no more for its turn."""
+        if self.turns.leave(box) and not self.ended:
+            # Whose turn it is now may be reading: only a message wakes it for certain.
+            id = next(self._ids)
+            self._abandoned[id] = None
+            self.outbox.append(Outgoing(self._line(b'"id":%d,"method":"ping","params":' % id, {})))
+
     def end(self) -> None:
         """No message will arrive any more: everybody who waits is woken to see it."""
         self.ended = True
-        for box in [*self._pending.values(), *self.parked]:
+        for box in [*self._pending.values(), *self.turns]:
             box.wake()
         if self._greeting is not None:
             self._greeting.wake()
@@ -256,15 +274,22 @@ class Core:
 
     def _on_response(self, message: dict[str, Any]) -> None:
         id = message.get("id")
-        box = self._pending.get(id) if type(id) is int else None
-        if box is not None:
-            box.response = message
-            box.wake()
-        elif id is None:
+        if type(id) is not int:
             self._notice("warning", f"the gate reports an error: {message.get('error')}")
+            return
+        box = self._pending.get(id)
+        if box is not None:
+            if box.counted and not is_refusal(message):
+                self.turns.next()
+            box.response = message
+            self._abandoned.pop(id, None)
+            box.wake()
+        elif id in self._abandoned:
+            self.turns.next()
+            self._abandoned.pop(id, None)
         else:
-            # A caller that left does not hear the end of its call; that is no fault.
-            self._notice("debug", f"a response to no request under way: {id!r}")
+            # A caller that left does not hear the end of its request; that is no fault.
+            self._notice("debug", f"a response to no request under way: {id}")
 
     def _on_request(self, id: Any, method: Any, params: Any) -> None:
         if type(id) is not int:
@@ -323,6 +348,12 @@ class Core:
     @staticmethod
     def _line(head: bytes, body: Any, what: str = "the message") -> bytes:
         return b'{"jsonrpc":"2.0",%s%s}\n' % (head, to_wire(body, what))
+
+
+def is_refusal(response: Mapping[str, Any]) -> bool:
+    """Whether the gate had too many calls in flight; the request may be made again."""
+    error = response.get("error")
+    return type(error) is dict and error.get("code") == TOO_MANY_IN_FLIGHT
 
 
 def _parse(line: bytes) -> Any:

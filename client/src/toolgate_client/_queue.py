@@ -1,75 +1,69 @@
-"""Callers over the gate's ``max_in_flight`` wait here until another call of this client ends.
+"""Calls over the gate's ``max_in_flight`` wait here until another call of this client ends.
 
-The gate alone counts: it refuses what is too much, and the client asks again. Each call that ends
-wakes one caller that was refused. A caller that nobody can ever wake is told so instead: when every
-call under way is one whose body waits here for a call of its own.
+The gate alone counts: it refuses what is too much, and the client asks again. Each response to a
+call wakes one caller that was refused. A caller that no response can ever wake is told so instead:
+when every call under way is one whose body waits here for a call of its own.
+
+Like the rest of the protocol, without threads and I/O: a caller is a mailbox, and its ``room`` says
+that it may ask again.
 """
 
 from __future__ import annotations
 
-from toolgate_client._exchange import Waiter
-from toolgate_client._protocol import Core
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-
-class Turn(Waiter):
-    """A refused caller. ``depth`` calls wait for it, because it was made by their bodies."""
-
-    __slots__ = ("depth",)
-
-    def __init__(self, depth: int) -> None:
-        super().__init__()
-        self.depth = depth
+    from toolgate_client._protocol import Mailbox
 
 
 class Turns:
-    """The refused callers of one connection."""
+    """The refused callers of one connection, the first to come first."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._refused: dict[Turn, None] = {}
-        self._asleep: dict[Turn, None] = {}
-        self._woken: dict[Turn, None] = {}
+    def __init__(self) -> None:
+        self._waiting: dict[Mailbox, None] = {}
+        self._asleep: dict[Mailbox, int] = {}
+        self._woken: dict[Mailbox, None] = {}
 
-    def line_up(self, turn: Turn) -> None:
-        """From now on the end of another call wakes this one.
+    def line_up(self, caller: Mailbox) -> None:
+        """From now on the end of another call gives this one room.
 
-        The caller asks once more before it sleeps: what ended before this did not wake it.
+        The caller asks once more before it waits: what ended before this gave it nothing.
         """
-        turn.listen()
-        self._woken.pop(turn, None)
-        self._core.parked[turn] = None
-        self._refused[turn] = None
+        self._woken.pop(caller, None)
+        caller.room = False
+        self._waiting[caller] = None
 
-    def sleep(self, turn: Turn) -> bool:
-        """Wait for the end of another call; False at once when there is none to wait for."""
-        self._asleep[turn] = None
-        blocked = sum(other.depth for other in list(self._asleep))
-        if turn in self._refused and not self._woken and self._core.under_way() <= blocked:
-            return False
-        turn.sleep()
-        self._asleep.pop(turn, None)
-        self._refused.pop(turn, None)
-        return True
+    def may_wait(self, caller: Mailbox, depth: int, under_way: int) -> bool:
+        """Whether some call's end will give the caller room; it waits for that then.
+
+        ``depth`` calls wait for this one, because it was made by their bodies; ``under_way`` is the
+        number of calls, these among them, that have no response yet.
+        """
+        self._asleep[caller] = depth
+        blocked = sum(list(self._asleep.values()))
+        return caller.room or bool(self._woken) or under_way > blocked
 
     def next(self) -> None:
-        """A call has ended: wake one refused caller. To be called while it still is under way."""
-        for turn in list(self._refused)[:1]:
-            self._woken[turn] = None
-            self._asleep.pop(turn, None)
-            self._refused.pop(turn, None)
-            turn.wake()
+        """A call ended: give one caller room. To be called before the call stops counting."""
+        for caller in list(self._waiting)[:1]:
+            self._woken[caller] = None
+            self._asleep.pop(caller, None)
+            self._waiting.pop(caller, None)
+            caller.room = True
+            caller.wake()
 
-    def served(self, turn: Turn) -> None:
-        """The caller that was woken has asked again, and was answered."""
-        self._woken.pop(turn, None)
+    def served(self, caller: Mailbox) -> None:
+        """The caller has used its room and asked again."""
+        self._woken.pop(caller, None)
 
-    def leave(self, turn: Turn) -> None:
-        """The caller is refused no more, or gives up. May be called again."""
-        if turn in self._woken:
-            # A wake-up that reached a caller on its way out belongs to another one.
-            self.next()
-        for table in (self._refused, self._asleep, self._woken, self._core.parked):
-            table.pop(turn, None)
+    def leave(self, caller: Mailbox) -> bool:
+        """The caller is served or gives up; whether the room it has not used is another's now."""
+        unused = caller in self._woken
+        self._waiting.pop(caller, None)
+        self._asleep.pop(caller, None)
+        self._woken.pop(caller, None)
+        return unused and bool(self._waiting)
 
-    def __bool__(self) -> bool:
-        return bool(self._refused)
+    def __iter__(self) -> Iterator[Mailbox]:
+        return iter([*self._waiting, *self._asleep])
