@@ -1,8 +1,8 @@
 """An agent is held in one process, approved from another terminal, and resumed by a third process.
 
-    python examples/approve_elsewhere.py start
+    .venv/bin/python examples/approve_elsewhere.py start    (`make quickstart` makes .venv)
     toolgate approvals approve …                            (the first prints the whole command)
-    python examples/approve_elsewhere.py resume FOLDER
+    .venv/bin/python examples/approve_elsewhere.py resume FOLDER
 
 No process waits for the person: the hold is in the gate's journal, the graph in its checkpoints.
 The agent is a real LangGraph agent with a scripted model; the gate has configs/quickstart.yaml.
@@ -117,6 +117,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["start"]:
             sys.exit(start())
+        case ["resume", folder] if not (Path(folder) / "checkpoints.db").exists():
+            sys.exit(f"{folder} is no folder that `start` has made")
         case ["resume", folder]:
             sys.exit(resume(Path(folder)))
         case _:

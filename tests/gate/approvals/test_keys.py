@@ -60,6 +60,7 @@ def test_key_of_another_kind_is_refused(tmp_path: Path) -> None:
             serialization.NoEncryption(),
         )
     )
+    path.chmod(0o600)
     with pytest.raises(ApprovalError, match="Ed25519"):
         load_private_key(path)
     pem = other.public_key().public_bytes(
@@ -67,6 +68,14 @@ def test_key_of_another_kind_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ApprovalError, match="Ed25519"):
         load_public_key(pem.decode())
+
+
+def test_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "alice.key"
+    new_private_key(path)
+    path.chmod(0o644)
+    with pytest.raises(ApprovalError, match="chmod 600"):
+        load_private_key(path)
 
 
 def test_missing_key_file_is_said_to_be_missing(tmp_path: Path) -> None:

@@ -65,7 +65,37 @@ def test_config_line_of_a_new_key_is_yaml_that_a_config_accepts(tmp_path: Path) 
     assert toolgate("check", str(path), folder=tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/b", ".hidden", ""])
+def test_id_that_yaml_takes_for_something_else_is_quoted(tmp_path: Path) -> None:
+    made = toolgate("keys", "new", "on", folder=tmp_path)
+    line = next(line for line in made.stdout.splitlines() if "public_key" in line)
+    assert yaml.safe_load(line)[0]["id"] == "on"
+
+
+def test_output_that_cannot_be_written_is_neither_yes_nor_no(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "toolgate", "keys", "new", "carol", "--json"],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert told.returncode not in (0, 1)
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize("limit", ["-1", "0", "99999999999999999999"])
+async def test_limit_out_of_bounds_is_wrong_use(tmp_path: Path, limit: str) -> None:
+    await held(tmp_path)
+    path = str(deployment(tmp_path))
+    shown = toolgate("journal", "show", "--config", path, "--limit", limit, folder=tmp_path)
+    assert shown.returncode == 2
+    assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", ".hidden", "", "a: b", "#x", "1", "a\nb"])
 def test_key_is_never_written_outside_its_folder(tmp_path: Path, name: str) -> None:
     assert toolgate("keys", "new", name, folder=tmp_path).returncode == 2
     assert list(tmp_path.iterdir()) == []

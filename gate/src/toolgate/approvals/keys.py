@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import stat
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -50,16 +51,24 @@ def load_public_key(text: str) -> Ed25519PublicKey:
 def load_private_key(path: Path) -> Ed25519PrivateKey:
     """Read an unencrypted PKCS#8 PEM private key.
 
-    Raises :class:`ApprovalError` when the file cannot be read or is not an Ed25519 private key.
+    Raises :class:`ApprovalError` when the file cannot be read, may be read by others than its
+    owner, or is not an Ed25519 private key.
     """
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            text = file.read()
     except OSError as error:
         raise ApprovalError(f"cannot read the key {path}: {error.strerror}") from None
+    if mode & 0o077:
+        raise ApprovalError(
+            f"the key {path} has mode {mode:04o}: others may read it, and sign with it; "
+            "chmod 600 it"
+        )
     try:
         key = serialization.load_pem_private_key(text, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ApprovalError(f"{path} is not an unencrypted PEM private key: {error}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ApprovalError(f"{path} is not an unencrypted PEM private key") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise ApprovalError(f"{path} is not an Ed25519 private key")
     return key

@@ -9,6 +9,7 @@ import io
 import sys
 
 _SERVE_ARGUMENTS = 3
+_CANNOT_TELL = 2
 
 
 def main() -> None:
@@ -26,4 +27,9 @@ def main() -> None:
             # What the terminal's encoding lacks is shown by its number, like what does not print.
             stream.reconfigure(errors="backslashreplace")
 
-    app(prog_name="toolgate")
+    try:
+        app(prog_name="toolgate")
+    except OSError as error:
+        # What was asked for could not be told, which is neither a yes nor a no.
+        sys.stderr.write(f"error: cannot write the output: {error.strerror}\n")
+        sys.exit(_CANNOT_TELL)

@@ -47,8 +47,12 @@ _WIDEST = 160
 @app.command()
 def show(
     config: ConfigOption,
-    after: Annotated[int, typer.Option(help="Begin after this place in the log.")] = 0,
-    limit: Annotated[int, typer.Option(help="Print at most this many events.")] = 100,
+    after: Annotated[
+        int, typer.Option(min=0, max=1 << 62, help="Begin after this place in the log.")
+    ] = 0,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1 << 30, help="Print at most this many events.")
+    ] = 100,
     action: Annotated[str | None, typer.Option(help="Only this action's events.")] = None,
     session: Annotated[str | None, typer.Option(help="Only this session's events.")] = None,
     as_json: JSONOption = False,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from toolgate.approvals.keys import new_private_key, public_key_text
 from toolgate.cli.terminal import JSONOption, console, print_json, reported
 from toolgate.errors import ApprovalError
+
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9_.@+-]{0,99}")
 
 app = typer.Typer(help="Key pairs of approvers.", no_args_is_help=True)
 
@@ -29,8 +33,10 @@ def new(
 ) -> None:
     """Make an Ed25519 key pair: write ID.key (mode 0600), print the public half for the config."""
     with reported():
-        if not name or name != Path(name).name or name.startswith("."):
-            raise ApprovalError(f"{name!r} cannot be a file's name; an id is a plain word")
+        if not _ID.fullmatch(name):
+            raise ApprovalError(
+                f"{name!r} cannot be an id: a letter comes first, then letters, digits, _ . @ + -"
+            )
         path = out / f"{name}.key"
         public = public_key_text(new_private_key(path).public_key())
     if as_json:
@@ -38,4 +44,6 @@ def new(
         return
     console.print(f"wrote {path}: keep it private, it signs for {name}", markup=False)
     console.print("add to the gate's config, under approvals.approvers:\n", markup=False)
-    console.print(f'    - {{id: {name}, public_key: "{public}"}}', markup=False, soft_wrap=True)
+    # Words such as `on` are no text in YAML unless they are quoted.
+    shown = name if yaml.safe_load(name) == name else f'"{name}"'
+    console.print(f'    - {{id: {shown}, public_key: "{public}"}}', markup=False, soft_wrap=True)

@@ -133,7 +133,7 @@ class SQLiteStore:
         self._commits = 0
         if path is not None:
             _prepare_file(path, create=create)
-        with _OPENING:
+        with _Translated(f"opened at {path}" if path is not None else "opened"):
             self._db = sqlite3.connect(
                 str(path) if path is not None else ":memory:",
                 isolation_level=None,
