@@ -62,7 +62,7 @@ class Driver:
         self._pump.cancel()
         for task in (*self.gate.peer.serving, *self.gate._tasks):
             task.cancel()
-        self.gate._journal.close()
+        self.gate.runtime._journal.close()
 
     async def tool(self, name: str, body: Body | None = None, **declared: Any) -> dict[str, Any]:
         """Register a tool. Without a body its runs go to :attr:`runs`, to be answered by hand."""

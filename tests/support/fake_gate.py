@@ -2,8 +2,9 @@
 
 Run as ``python fake_gate.py serve --config FILE``. FILE is JSON; its ``fake`` object may hold
 ``start`` (how it starts, see :func:`main`) and ``max_in_flight``. What a governed call does is
-decided by the name of its tool: see :data:`TOOLS`. It reads and writes in turn on blocking pipes,
-so it takes no input while its output is not drained.
+decided by the name of its tool: see :data:`TOOLS`; what a proposal does, by its ``context``: see
+:class:`Plan`. It reads and writes in turn on blocking pipes, so it takes no input while its output
+is not drained.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 Message = dict[str, Any]
@@ -31,6 +33,7 @@ class FakeGate:
         self.received: list[Message] = []
         self.keep = True
         self.calls: dict[int, Message] = {}
+        self.plans: dict[str, Plan] = {}
         self.runs: dict[int, Callable[[Message], None]] = {}
         self.next_run = 0
         self.late: int | None = None
@@ -46,6 +49,16 @@ class FakeGate:
     def write(self, data: bytes) -> None:
         while data:
             data = data[os.write(1, data) :]
+
+    @contextmanager
+    def in_one_write(self) -> Iterator[None]:
+        written: list[bytes] = []
+        self.write = written.append  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            del self.write
+            self.write(b"".join(written))
 
     def read(self) -> Message | None:
         while b"\n" not in self.buffer:
@@ -85,8 +98,9 @@ class FakeGate:
         result = {"status": status, "uid": uid, "action_id": uid, "attempts": 1, **more}
         self.send({"id": call, "result": {"replayed": False, "state_changes": {}, **result}})
 
-    def settle(self, call: int) -> Callable[[Message], None]:
+    def settle(self, call: int, uid: str | None = None) -> Callable[[Message], None]:
         """What to do with the reply to a run: answer the call with what came of it."""
+        uid = uid or f"u{call}"
 
         def then(reply: Message) -> None:
             if "error" in reply:
@@ -95,9 +109,10 @@ class FakeGate:
                     "message": reply["error"]["message"],
                     "details": reply["error"]["data"],
                 }
-                self.outcome(call, "failed", error=error)
+                self.outcome(call, "failed", uid=uid, action_id=uid, error=error)
             else:
-                self.outcome(call, "succeeded", output=reply["result"]["output"])
+                output = reply["result"]["output"]
+                self.outcome(call, "succeeded", uid=uid, action_id=uid, output=output)
 
         return then
 
@@ -137,12 +152,66 @@ class FakeGate:
             contract = {"level": 3, "idempotent": params["idempotent"]}
             self.send({"id": id, "result": {"name": params["name"], "contract": contract}})
 
+    def full(self, id: int) -> bool:
+        if len(self.calls) < self.config.get("max_in_flight", 1 << 30):
+            return False
+        self.send({"id": id, "error": {"code": -32003, "message": "too many in flight"}})
+        return True
+
     def on_govern(self, id: int, params: Message) -> None:
-        if len(self.calls) >= self.config.get("max_in_flight", 1 << 30):
-            self.send({"id": id, "error": {"code": -32003, "message": "too many in flight"}})
-            return
-        self.calls[id] = params
-        TOOLS.get(params["tool"], allowed)(self, id, params)
+        if not self.full(id):
+            self.calls[id] = params
+            TOOLS.get(params["tool"], allowed)(self, id, params)
+
+    def on_propose(self, id: int, params: Message) -> None:
+        if not self.full(id):
+            self.calls[id] = params
+            plan = Plan(self, id, params["proposal"])
+            self.plans[plan.uid] = plan
+            plan.start()
+
+    def on_verify(self, id: int, params: Message) -> None:
+        issue = {"severity": "error", "code": "unknown_tool", "message": "m", "tier": "heuristic"}
+        result = {
+            "valid": False,
+            "issues": [{"action_id": None, **issue}],
+            "simulated_state": {"k": 1},
+            "execution_levels": [["a", "b"], ["c"]],
+            "conflicts": [["a", "b", "k"]],
+        }
+        self.send({"id": id, "result": result})
+
+    def on_simulate(self, id: int, params: Message) -> None:
+        self.send({"id": id, "result": {"state": {"k": 1}}})
+
+    def on_equivalent(self, id: int, params: Message) -> None:
+        differences = [] if params["a"] == params["b"] else [{"state": {}, "a": {"x": 1}, "b": {}}]
+        result = {"equivalent": not differences, "differences": differences}
+        self.send({"id": id, "result": result})
+
+    def on_optimize(self, id: int, params: Message) -> None:
+        removed = [{"action_id": "a", "kind": "dependency", "on": "b"}]
+        self.send({"id": id, "result": {"proposal": params["proposal"], "removed": removed}})
+
+    def on_rank(self, id: int, params: Message) -> None:
+        ranked = {"proposal_id": "p", "score": 0.5, "valid": True, "success_likelihood": 1.0}
+        ranking = [{"index": 0, **ranked, "cost_efficiency": 0.25}]
+        self.send({"id": id, "result": {"ranking": ranking}})
+
+    def on_state(self, id: int, params: Message) -> None:
+        values = {"a": 1, "b": None}
+        keys = params.get("keys", values)
+        self.send({"id": id, "result": {key: values[key] for key in keys if key in values}})
+
+    def on_checkpoint(self, id: int, params: Message) -> None:
+        self.send({"id": id, "result": {"checkpoint_id": "c-" + params["name"]}})
+
+    def on_restore(self, id: int, params: Message) -> None:
+        result: Message = {"status": "succeeded", "state_changes": {"a": 1}}
+        if params["checkpoint_id"] != "c-mine":
+            error = {"kind": "policy_denied", "message": "not yours"}
+            result = {"status": "rejected", "error": error, "state_changes": {}}
+        self.send({"id": id, "result": result})
 
     def on_resume(self, id: int, params: Message) -> None:
         self.calls[id] = params
@@ -153,8 +222,13 @@ class FakeGate:
             # And something to read, for the same reason as in `read`.
             self.send({"method": "event", "params": {}})
             return
-        tool = {"tool": "echo", "args": {"resumed": params["uid"], "wait_ms": params["wait_ms"]}}
-        self.run(id, tool, self.settle(id))
+        uid = params["uid"]
+        plan = self.plans.get(uid.split("-")[0])
+        if plan is not None:
+            plan.resume(id, uid)
+            return
+        tool = {"tool": "echo", "args": {"resumed": uid, "wait_ms": params["wait_ms"]}}
+        self.run(id, tool, self.settle(id, uid), uid=uid)
 
     def on_withdraw(self, id: int, params: Message) -> None:
         self.outcome(id, "rejected", uid=params["uid"], error={"kind": "cancelled", "message": "w"})
@@ -174,9 +248,152 @@ class FakeGate:
         call = self.calls.get(params["id"])
         if call is None:
             return
+        for plan in self.plans.values():
+            if plan.call == params["id"]:
+                plan.cancel()
+                return
         if call.get("tool") == "run_after_cancel":
             self.run(params["id"], call, lambda reply: None)
         self.outcome(params["id"], "rejected", error={"kind": "cancelled", "message": "cancelled"})
+
+
+class Plan:
+    """A proposal. Its ``context`` may say
+
+    - ``together``: false for one action after another; else all of them run at once
+    - ``twice``: every run is sent twice
+    - ``stray``: runs of no call are sent before
+    - ``cancelled``: ids of actions whose tool is cancelled when it has been sent
+    - ``answers``: what is answered at once, with nothing run
+    - ``rollback``: part of what is answered, which makes it an aborted one
+
+    Actions of the tool ``held`` are held, those of ``denied`` rejected, those of ``silent`` are not
+    run before the proposal is cancelled, and after that not either.
+    """
+
+    def __init__(self, gate: FakeGate, call: int, proposal: Message) -> None:
+        self.gate = gate
+        self.call = call
+        self.uid = f"p{call}"
+        self.id = proposal.get("id", "local")
+        self.actions: list[Message] = proposal["actions"]
+        self.context: Message = proposal.get("context", {})
+        self.results: dict[int, Message] = {}
+        self.running: set[int] = set()
+        self.cancelled = False
+        self.resumed: str | None = None
+
+    def start(self) -> None:
+        if "answers" in self.context:
+            self.gate.calls.pop(self.call)
+            self.gate.send({"id": self.call, "result": self.context["answers"]})
+            return
+        with self.gate.in_one_write():
+            if self.context.get("stray"):
+                for call in (0, self.call + 1000):
+                    self.gate.run(call, self.actions[0], lambda reply: None, uid="nobody's")
+            self.go_on()
+            for number, action in enumerate(self.actions, 1):
+                if action["id"] in self.context.get("cancelled", ()):
+                    note = {"uid": f"{self.uid}-{number}", "reason": "timeout"}
+                    self.gate.send({"method": "cancel_tool", "params": note})
+
+    def go_on(self) -> None:
+        for number, action in enumerate(self.actions, 1):
+            if number in self.results or number in self.running:
+                continue
+            if self.running and not self.context.get("together", True):
+                break
+            if self.cancelled:
+                self.note(number, "skipped", error="cancelled", kind="cancelled")
+            elif action["tool"] == "held":
+                self.note(number, "held", hold={"hold_id": f"h{number}", "reason": "money"})
+            elif action["tool"] == "denied":
+                self.note(number, "rejected", error="no", kind="policy_denied", details={"r": 1})
+            elif action["tool"] != "silent":
+                self.run(number, action)
+        if len(self.results) == len(self.actions):
+            self.end()
+
+    def run(self, number: int, action: Message) -> None:
+        self.running.add(number)
+        args = action.get("parameters", {})
+        params = {"tool": action["tool"], "args": args}
+
+        def then(reply: Message) -> None:
+            self.running.discard(number)
+            if "error" in reply:
+                error = reply["error"]
+                details = error["data"]
+                self.note(
+                    number,
+                    "failed",
+                    error=error["message"],
+                    kind="execution_failed",
+                    details=details,
+                )
+            else:
+                self.note(number, "succeeded", output=reply["result"]["output"])
+            self.go_on()
+
+        run = self.gate.run(self.call, params, then, uid=f"{self.uid}-{number}")
+        if self.context.get("twice"):
+            self.gate.runs.pop(run)
+            self.gate.next_run -= 1
+            self.gate.run(self.call, params, then, uid=f"{self.uid}-{number}")
+
+    def note(self, number: int, status: str, **more: Any) -> None:
+        self.results[number] = {
+            "action_id": self.actions[number - 1]["id"],
+            "uid": f"{self.uid}-{number}",
+            "status": status,
+            "state_changes": {},
+            "attempts": 1,
+            "rolled_back": False,
+            "replayed": False,
+            "timestamp": "2030-01-01T00:00:00Z",
+            **more,
+        }
+
+    def result(self) -> Message:
+        results = [self.results[number] for number in sorted(self.results)]
+        statuses = [result["status"] for result in results]
+        result: Message = {
+            "proposal_id": self.id,
+            "uid": self.uid,
+            "status": "suspended" if "held" in statuses else "completed",
+            "results": results,
+            "cost": {"tool_calls": statuses.count("succeeded"), "total_duration_ms": 1.5},
+        }
+        if "rollback" in self.context:
+            result.update(status="aborted", rollback=self.context["rollback"])
+        return result
+
+    def end(self) -> None:
+        self.gate.calls.pop(self.call)
+        result = self.result()
+        if self.resumed is None:
+            self.gate.send({"id": self.call, "result": result})
+        else:
+            status = {"completed": "succeeded", "suspended": "held"}[result["status"]]
+            about = {"status": status, "uid": self.uid}
+            for action in result["results"]:
+                if action["uid"] == self.resumed:
+                    about = {key: action[key] for key in ("status", "uid", "action_id", "output")}
+            self.gate.send({"id": self.call, "result": {**about, "proposal": result}})
+
+    def resume(self, call: int, uid: str) -> None:
+        self.call, self.resumed = call, uid
+        with self.gate.in_one_write():
+            for number, result in list(self.results.items()):
+                if result["status"] == "held":
+                    del self.results[number]
+                    self.run(number, self.actions[number - 1])
+            self.go_on()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.go_on()
 
 
 # --- what the tools do
@@ -280,12 +497,9 @@ def late(gate: FakeGate, call: int, params: Message) -> None:
 
 def too_late(gate: FakeGate, call: int, params: Message) -> None:
     """The outcome comes with the run, in one write."""
-    written: list[bytes] = []
-    gate.write = written.append  # type: ignore[method-assign, assignment]
-    gate.run(call, params, lambda reply: None)
-    time_out(gate, call)
-    del gate.write
-    gate.write(b"".join(written))
+    with gate.in_one_write():
+        gate.run(call, params, lambda reply: None)
+        time_out(gate, call)
 
 
 def record(gate: FakeGate, call: int, params: Message) -> None:

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -26,8 +24,21 @@ from pydantic import (
     model_validator,
 )
 
-from toolgate import jsonvalue
-from toolgate.errors import ConfigError
+from toolgate import agents, jsonvalue
+from toolgate.errors import ConfigError, JSONError
+from toolgate.fields import (
+    Duration,
+    Expiry,
+    Globs,
+    Name,
+    Names,
+    PositiveDuration,
+    Section,
+    Text,
+    as_tuple,
+    distinct,
+)
+from toolgate.ir import CostBudget, RateLimit
 from toolgate.sourcefile import (
     Location,
     Problems,
@@ -39,99 +50,15 @@ from toolgate.sourcefile import (
 )
 
 _UNSUPPORTED: Mapping[str, frozenset[str]] = {
-    "": frozenset({"agents", "budget", "capabilities", "state"}),
-    "tools.*": frozenset({"cache_ttl", "emits", "rate_limit", "redact", "retries"}),
+    "tools.*": frozenset({"emits", "redact"}),
     "policy": frozenset({"require_signature", "signers"}),
     "approvals": frozenset({"allow_unsigned"}),
-    "limits": frozenset({"max_concurrency"}),
 }
 """Keys of the design that this version does not enforce, by the section they belong to."""
 
 NOT_SUPPORTED = "not supported by this version of toolgate: it would not be enforced"
 
-_DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)", re.ASCII)
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_LONGEST = 3650 * 86400.0
 _REFERENCE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
-
-
-def parse_duration(value: object) -> float:
-    """Return the seconds of ``250ms``, ``30s``, ``15m``, ``2h`` or ``7d`` (at most ten years).
-
-    Raises :class:`ValueError`, also for a bare number, which would leave its unit to guessing.
-    """
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("must be a duration such as 250ms, 30s, 15m, 2h or 7d")
-    seconds = int(match[1]) * _SECONDS[match[2]]
-    if seconds > _LONGEST:
-        raise ValueError("must not be longer than ten years (3650d)")
-    return seconds
-
-
-def _parse_expiry(value: object) -> float | str:
-    if value == "never":
-        return "never"
-    try:
-        seconds = parse_duration(value)
-    except ValueError as error:
-        raise ValueError(f'{error}, or "never"') from None
-    if not seconds:
-        raise ValueError("must be longer than 0")
-    return seconds
-
-
-def _positive(seconds: float) -> float:
-    if not seconds > 0:
-        raise ValueError("must be longer than 0")
-    return seconds
-
-
-def _name(value: str) -> str:
-    if not 1 <= len(value) <= 200 or _UNPRINTABLE.search(value):
-        raise ValueError("must be 1 to 200 characters long, without control characters")
-    return value
-
-
-def _stripped(value: str) -> str:
-    if not value.strip():
-        raise ValueError("is empty")
-    return value.strip()
-
-
-def as_tuple(value: object) -> object:
-    """Let a list stand for a tuple; anything else is left for the type to refuse."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
-    twice = sorted({value for value in values if values.count(value) > 1})
-    if twice:
-        raise ValueError(f"names {', '.join(twice)} more than once")
-    return values
-
-
-Duration: TypeAlias = Annotated[float, BeforeValidator(parse_duration)]
-"""Seconds, written with a unit (:func:`parse_duration`)."""
-
-PositiveDuration: TypeAlias = Annotated[Duration, AfterValidator(_positive)]
-"""A :data:`Duration` longer than zero."""
-
-Expiry: TypeAlias = Annotated[float | Literal["never"], BeforeValidator(_parse_expiry)]
-"""Seconds longer than zero, or ``"never"``."""
-
-Name: TypeAlias = Annotated[str, AfterValidator(_name)]
-"""An identifier people see: 1 to 200 characters, none of them a control character."""
-
-Names: TypeAlias = Annotated[tuple[Name, ...], BeforeValidator(as_tuple), AfterValidator(_distinct)]
-"""Distinct names, in the order written."""
-
-
-class Section(BaseModel):
-    """A part of a document an operator writes: unknown keys are errors, values keep their type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +134,18 @@ class AgentSection(Section):
     framework: Name | None = None
 
 
+class RateLimitEntry(RateLimit):
+    """At most ``max_calls`` in ``interval_secs`` seconds, over all sessions of the project."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class ToolEntry(Section):
-    """What the operator says of one tool. The defaults are the conservative contract."""
+    """What the operator says of one tool. The defaults are the conservative contract.
+
+    ``timeout`` and ``cache_ttl`` are in seconds. ``retries`` is how often a failed call is
+    attempted again, also when no plan asks for it; where one does, the smaller number counts.
+    """
 
     level: Annotated[int, Field(ge=0, le=5)] = 3
     reversibility: Literal["irreversible", "compensable", "reversible"] = "irreversible"
@@ -217,6 +154,9 @@ class ToolEntry(Section):
     parameters: dict[str, Any] | None = None
     idempotent: bool = False
     timeout: PositiveDuration = 120.0
+    retries: Annotated[int, Field(ge=0, le=1000)] | None = None
+    rate_limit: RateLimitEntry | None = None
+    cache_ttl: Duration | None = None
 
 
 class PolicySection(Section):
@@ -228,7 +168,7 @@ class PolicySection(Section):
     file: Path | None = None
     rules: list[Any] | None = None
     allow_up_to: Annotated[int, Field(ge=0, le=3)] = 0
-    vars: dict[str, Any] = {}
+    vars: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("file", mode="before")
     @classmethod
@@ -246,7 +186,7 @@ class Approver(Section):
     """A person who may approve, and the public key their signature is checked with."""
 
     id: Name
-    public_key: Annotated[str, AfterValidator(_stripped)]
+    public_key: Text
 
 
 class ApprovalsSection(Section):
@@ -260,7 +200,7 @@ class ApprovalsSection(Section):
     @field_validator("approvers")
     @classmethod
     def _one_person_each(cls, approvers: tuple[Approver, ...]) -> tuple[Approver, ...]:
-        _distinct(tuple(approver.id for approver in approvers))
+        distinct(tuple(approver.id for approver in approvers))
         keys: dict[str, str] = {}
         for approver in approvers:
             other = keys.setdefault("".join(approver.public_key.split()), approver.id)
@@ -272,11 +212,58 @@ class ApprovalsSection(Section):
         return approvers
 
 
+class Selection(Section):
+    """Which names are allowed: those that a glob of ``allow`` matches and none of ``deny``."""
+
+    allow: Globs = ("*",)
+    deny: Globs = ()
+
+
+class CapabilitiesSection(Section):
+    """What a session may touch at all, whatever policy says. ``max_actions`` is per proposal."""
+
+    tools: Selection = Selection()
+    state_keys: Selection = Selection()
+    max_actions: Annotated[int, Field(ge=0)] | None = None
+
+
+class Budget(CostBudget):
+    """What may be spent at most; ``None`` is no limit. Durations in milliseconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class BudgetSection(Section):
+    """What one proposal, and what one session, may spend at most."""
+
+    proposal: Budget = Budget()
+    session: Budget = Budget()
+
+
+class AgentEntry(Section):
+    """An agent besides the built-in ones (:mod:`toolgate.agents`)."""
+
+    id: Name
+    name: Name
+    description: str = ""
+    system_prompt: Text
+    capabilities: Annotated[Names, Field(min_length=1)]
+
+    @property
+    def profile(self) -> agents.AgentProfile:
+        """The agent as registries hold it."""
+        return agents.AgentProfile(**self.model_dump())
+
+
 class LimitsSection(Section):
-    """What the gate accepts at once: bytes per message, calls in flight, and time to drain."""
+    """What the gate takes on at once: bytes per message, calls in flight, and time to drain.
+
+    ``max_concurrency`` is how many actions of one proposal may run at once.
+    """
 
     max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 * 1024 * 1024
     max_in_flight: Annotated[int, Field(ge=1)] = 256
+    max_concurrency: Annotated[int, Field(ge=1)] = 16
     drain: Duration = 10.0
 
 
@@ -298,12 +285,34 @@ class GateConfig(Section):
         Field(validate_default=True),
     ] = "file:.toolgate/journal.key"  # type: ignore[assignment]
     mode: Literal["enforce"] = "enforce"
-    tools: dict[Name, ToolEntry] = {}
+    state: dict[str, Any] = Field(default_factory=dict)
+    tools: dict[Name, ToolEntry] = Field(default_factory=dict)
     policy: PolicySection = PolicySection()
     approvals: ApprovalsSection = ApprovalsSection()
+    capabilities: CapabilitiesSection = CapabilitiesSection()
+    budget: BudgetSection = BudgetSection()
     limits: LimitsSection = LimitsSection()
+    agents: Annotated[tuple[AgentEntry, ...], BeforeValidator(as_tuple)] = ()
 
     _source: SourceFile = PrivateAttr(default_factory=lambda: SourceFile("the configuration", {}))
+
+    @field_validator("state")
+    @classmethod
+    def _is_json(cls, state: dict[str, Any]) -> dict[str, Any]:
+        try:
+            jsonvalue.canonical(state)
+        except JSONError as error:
+            raise ValueError(str(error)) from None
+        return state
+
+    @field_validator("agents")
+    @classmethod
+    def _one_agent_each(cls, entries: tuple[AgentEntry, ...]) -> tuple[AgentEntry, ...]:
+        distinct(tuple(entry.id for entry in entries))
+        taken = sorted({entry.id for entry in entries} & {agent.id for agent in agents.BUILT_IN})
+        if taken:
+            raise ValueError(f"{', '.join(taken)} is the id of a built-in agent")
+        return entries
 
     def model_post_init(self, context: Any, /) -> None:
         """Keep the document that :func:`load_config` and :func:`parse_config` validate."""

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from toolgate.approvals.keys import load_public_key, public_key_text
 from toolgate.config import GateConfig
 from toolgate.errors import ApprovalError, ConfigError, SchemaError
-from toolgate.kernel.validation import compile_schema
+from toolgate.validation import compile_schema
 from toolgate.sourcefile import Problems
 
 

@@ -21,7 +21,8 @@ from toolgate.errors import ApprovalError, JournalTampered
 from toolgate.journal.events import Event
 from toolgate.journal.opening import inspect_journal
 from toolgate.journal.records import ApprovalRow
-from toolgate.kernel.records import HoldView, count, view_hold
+from toolgate.kernel.holds import HoldView, view_hold
+from toolgate.kernel.records import count
 
 PAGE = 200
 

@@ -5,39 +5,32 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
 from toolgate import __version__, jsonvalue
-from toolgate.config import GateConfig, MemoryJournal
-from toolgate.deployment import pinned_keys
-from toolgate.errors import (
-    JournalError,
-    JournalTampered,
-    SchemaError,
-)
-from toolgate.ir import ToolSchema
-from toolgate.journal.events import EventKind
-from toolgate.journal.journal import Journal, Transaction
-from toolgate.journal.opening import open_journal
+from toolgate.config import GateConfig
+from toolgate.errors import JournalError, JournalTampered, SchemaError
+from toolgate.ir import ActionProposal, ToolSchema
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel.engine import Engine, ToolRun, Unrecorded
-from toolgate.kernel.records import Call, content_digest
+from toolgate.kernel.engine import ToolRun
+from toolgate.kernel.recording import Unrecorded
 from toolgate.kernel.result import ToolError, ToolLost, ToolOutput, ToolReply
-from toolgate.kernel.session import open_session
-from toolgate.kernel.steps import KeyConflict, Settings, Steps
-from toolgate.kernel.tools import ToolConflict, ToolRegistry
-from toolgate.policy.contracts import contract_for
-from toolgate.policy.loading import compile_policy
-from toolgate.policy.verdict import Policy
+from toolgate.kernel.steps import KeyConflict
+from toolgate.kernel.tools import ToolConflict
+from toolgate.runtime import Runtime
 from toolgate.wire.messages import ErrorCode, Reply, RequestId, RPCError
 from toolgate.wire.params import (
     Cancel,
+    Checkpoint,
     Govern,
     Holds,
+    Propose,
+    Restore,
     Resume,
+    State,
     Withdraw,
     bad_params,
     read_params,
@@ -56,7 +49,8 @@ class _Call:
     """A request of the client that may take long: what a ``cancel`` reaches."""
 
     cancelled: asyncio.Future[None]
-    uid: str | None = None
+    uids: set[str] = field(default_factory=set)
+    """The actions whose bodies it runs."""
 
 
 class Gate:
@@ -70,22 +64,8 @@ class Gate:
         """
         self._config = config
         self._transport = transport
-        self._policy: Policy = compile_policy(config)
-        settings = _settings(config)
         self.peer = Peer(transport.send, self, config.limits.max_message_bytes)
-        self._journal: Journal = open_journal(config)
-        self._tools = ToolRegistry(lambda name: contract_for(name, config.tools.get(name)))
-        self._session = self._begin(settings)
-        steps = Steps(
-            self._policy,
-            self._tools,
-            settings,
-            self._session,
-            self._journal.run,
-            self._journal.liveness.alive,
-        )
-        self._engine = Engine(self._journal, steps, settings, self._session.session, self)
-        self._journal.write_now(steps.doubt_the_dead)
+        self.runtime = Runtime(config, self)
         self._cancelled_early: set[RequestId] = set()
         self._tampering: set[str] = set()
         self._odd_messages = 0
@@ -101,7 +81,7 @@ class Gate:
             {
                 "protocol": PROTOCOL,
                 "gate": {"name": "toolgate", "version": __version__},
-                "session": self._session.session,
+                "session": self.runtime.session.session,
                 "project": self._config.project,
                 "mode": self._config.mode,
                 "limits": {
@@ -157,8 +137,8 @@ class Gate:
             self._cancelled_early.add(identifier)
         if call is not None and not call.cancelled.done():
             call.cancelled.set_result(None)
-            if call.uid is not None:
-                self._engine.cancel(call.uid, "cancelled by the caller")
+            for uid in call.uids:
+                self.runtime.engine.cancel(uid, "cancelled by the caller")
 
     def handle_odd_message(self, what: str) -> None:
         """Tell people about a message that nobody can be answered for."""
@@ -184,7 +164,7 @@ class Gate:
         """Have the client run a tool's body."""
         call = self._calls.get(order.call)
         if call is not None:
-            call.uid = order.uid
+            call.uids.add(order.uid)
         self.peer.request(
             "run_tool",
             {
@@ -210,51 +190,58 @@ class Gate:
         self._refuse_when_closing()
         declared = read_params(ToolSchema, params)
         try:
-            tool, new = self._tools.register(declared)
+            tool = await self.runtime.register_tool(declared)
         except ToolConflict as error:
             raise RPCError(ErrorCode.TOOL_CONFLICT, str(error)) from None
         except SchemaError as error:
             raise bad_params([str(error)]) from None
-        contract = tool.contract.public()
-        if new:
-            data = {
-                "name": declared.name,
-                "contract": contract,
-                "declared": jsonvalue.digest(declared.model_dump()),
-            }
-            await self._journal.transact(
-                lambda tx: tx.append(EventKind.TOOL_REGISTERED, data, session=self._session.session)
-            )
-        return {"name": declared.name, "contract": contract}
+        return {"name": declared.name, "contract": tool.contract.public()}
 
     async def _govern(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Govern, params)
-        args_json = jsonvalue.canonical(asked.args)
-        call = Call(
-            tool=asked.tool,
-            args=asked.args,
-            args_json=args_json,
-            content=content_digest(asked.tool, args_json),
-            idempotency_key=asked.idempotency_key,
-            timeout=None if asked.timeout_ms is None else asked.timeout_ms / 1000,
-            parent=asked.parent,
-            metadata=asked.metadata,
-        )
-        waiting = self._admit_request(identifier)
+        call = self._admit_request(identifier)
         try:
-            outcome = await self._engine.govern(call, identifier, waiting.cancelled)
+            outcome = await self.runtime.govern(
+                asked.tool,
+                asked.args,
+                identifier,
+                call.cancelled,
+                idempotency_key=asked.idempotency_key,
+                timeout=None if asked.timeout_ms is None else asked.timeout_ms / 1000,
+                parent=asked.parent,
+                metadata=asked.metadata,
+            )
         except KeyConflict as error:
             raise bad_params([f"idempotency_key: {error}"]) from None
         finally:
             del self._calls[identifier]
         return outcome.to_json()
 
+    async def _propose(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        asked = read_params(Propose, params)
+        proposal = read_params(ActionProposal, asked.proposal, "proposal")
+        call = self._admit_request(identifier)
+        try:
+            result = await self.runtime.propose(
+                proposal,
+                jsonvalue.digest(asked.proposal),
+                identifier,
+                call.cancelled,
+                idempotency_key=asked.idempotency_key,
+                parent=asked.parent,
+            )
+        except KeyConflict as error:
+            raise bad_params([f"idempotency_key: {error}"]) from None
+        finally:
+            del self._calls[identifier]
+        return result.to_json()
+
     async def _resume(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Resume, params)
         wait = None if asked.wait_ms is None else asked.wait_ms / 1000
         call = self._admit_request(identifier)
         try:
-            outcome = await self._engine.resume(asked.uid, identifier, wait, call.cancelled)
+            outcome = await self.runtime.resume(asked.uid, identifier, wait, call.cancelled)
         finally:
             del self._calls[identifier]
         return outcome.to_json()
@@ -262,11 +249,25 @@ class Gate:
     async def _withdraw(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         self._refuse_when_closing()
         asked = read_params(Withdraw, params)
-        return (await self._engine.withdraw(asked.uid)).to_json()
+        return (await self.runtime.engine.withdraw(asked.uid)).to_json()
+
+    async def _state(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        return self.runtime.state(read_params(State, params).keys)
+
+    async def _checkpoint(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        self._refuse_when_closing()
+        asked = read_params(Checkpoint, params)
+        return {"checkpoint_id": await self.runtime.checkpoint(asked.name)}
+
+    async def _restore(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        self._refuse_when_closing()
+        asked = read_params(Restore, params)
+        outcome = (await self.runtime.restore(asked.checkpoint_id)).to_json()
+        return {key: outcome[key] for key in ("status", "error", "state_changes") if key in outcome}
 
     async def _holds(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Holds, params)
-        holds, after, wrong = self._engine.holds(asked.status, asked.limit, asked.after)
+        holds, after, wrong = self.runtime.engine.holds(asked.status, asked.limit, asked.after)
         for error in wrong:
             self._report_tampering(error)
         return {"holds": holds, "next": after}
@@ -283,6 +284,10 @@ class Gate:
         "govern": _govern,
         "resume": _resume,
         "withdraw": _withdraw,
+        "propose": _propose,
+        "state": _state,
+        "checkpoint": _checkpoint,
+        "restore": _restore,
         "holds": _holds,
         "ping": _ping,
         "shutdown": _shutdown,
@@ -290,24 +295,8 @@ class Gate:
 
     # -- beginning and end -------------------------------------------------------------------------
 
-    def _begin(self, settings: Settings) -> Any:
-        self._journal.start(__version__)
-
-        def begin(tx: Transaction) -> Any:
-            session = open_session(tx, self._config.session, settings.project, settings.agent)
-            tx.append(
-                EventKind.POLICY_LOADED,
-                {"policy": self._policy.id, "digest": self._policy.digest},
-                session=session.session,
-            )
-            return session
-
-        return self._journal.write_now(begin)
-
     def _warnings(self) -> list[JSONValue]:
-        warnings = list(self._policy.warnings)
-        if isinstance(self._config.journal, MemoryJournal):
-            warnings.append("the journal is in memory: it ends with this gate, and so do its holds")
+        warnings = self.runtime.warnings
         for warning in warnings:
             log(f"warning: {warning}")
         return list(warnings)
@@ -319,7 +308,7 @@ class Gate:
     def _admit_request(self, identifier: RequestId) -> _Call:
         self._refuse_when_closing()
         limit = self._config.limits.max_in_flight
-        if self._engine.in_flight >= limit:
+        if self.runtime.engine.in_flight >= limit:
             raise RPCError(
                 ErrorCode.TOO_MANY_IN_FLIGHT,
                 f"{limit} calls are in flight already (limits.max_in_flight); wait for one to end",
@@ -336,13 +325,13 @@ class Gate:
             await self._closed.wait()
             return
         self._closing = reason
-        await self._engine.drain(drain)
+        await self.runtime.engine.drain(drain)
         own = asyncio.current_task()
         others = [task for task in self.peer.serving if task is not own]
         if others:
             await asyncio.wait(others, timeout=_LAST_WORDS)
         try:
-            self._journal.end(reason)
+            self.runtime.close(reason)
         except JournalError as error:
             log(f"the end of this run could not be journaled: {error}")
         finally:
@@ -355,14 +344,7 @@ class Gate:
         if what not in self._tampering and len(self._tampering) < _LOGGED:
             self._tampering.add(what)
             log(f"TAMPERED JOURNAL: {what}")
-            self._in_background(self._journal_tampering(what))
-
-    async def _journal_tampering(self, what: str) -> None:
-        await self._journal.transact(
-            lambda tx: tx.append(
-                EventKind.JOURNAL_TAMPERED, {"what": what}, session=self._session.session
-            )
-        )
+            self._in_background(self.runtime.journal_tampering(error))
 
     def _in_background(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
@@ -385,18 +367,6 @@ def log(line: str) -> None:
     sys.stderr.flush()
 
 
-def _settings(config: GateConfig) -> Settings:
-    return Settings(
-        project=config.project,
-        agent=config.agent.id,
-        framework=config.agent.framework,
-        mode=config.mode,
-        join_repeats=config.approvals.repeat == "join",
-        remember_denial=config.approvals.remember_denial,
-        approvers=pinned_keys(config),
-    )
-
-
 def _tool_reply(reply: Reply | None) -> ToolReply:
     """Return what the client says of a body, as the kernel speaks of it."""
     if reply is None:
@@ -404,7 +374,11 @@ def _tool_reply(reply: Reply | None) -> ToolReply:
     if reply.error is not None:
         data = reply.error.data if isinstance(reply.error.data, dict) else {}
         kind = data.get("type")
-        return ToolError(reply.error.message, kind if isinstance(kind, str) else "Exception")
+        return ToolError(
+            reply.error.message,
+            kind if isinstance(kind, str) else "Exception",
+            retryable=data.get("retryable") is not False,
+        )
     if not isinstance(reply.result, dict) or "output" not in reply.result:
         return ToolError("the client's reply to run_tool has no `output`", "ProtocolError")
     return ToolOutput(reply.result["output"])

@@ -18,6 +18,10 @@ tools:
   send_email: {{timeout: 30s, parameters: {{type: object}}}}
   wire_money: {{level: 4}}
   shell: {{level: 5}}
+  poll: {{level: 1, rate_limit: {{max_calls: 10, interval_secs: 60}}, cache_ttl: 5m, retries: 2}}
+  fetch: {{level: 1, cache_ttl: 0s}}
+  hidden_tool: {{level: 0}}
+capabilities: {{tools: {{deny: ["hidden_*"]}}}}
 policy: {{file: policy.yaml, allow_up_to: 1}}
 approvals:
   approvers:
@@ -59,6 +63,9 @@ def test_json_tells_the_effective_contract_and_verdict_of_every_tool(run, tmp_pa
         "send_email": "depends",
         "wire_money": "hold",
         "shell": "deny",
+        "poll": "allow",
+        "fetch": "allow",
+        "hidden_tool": "deny",
     }
     email = report["tools"]["send_email"]
     assert (email["level"], email["timeout_ms"], email["reversibility"]) == (
@@ -67,6 +74,15 @@ def test_json_tells_the_effective_contract_and_verdict_of_every_tool(run, tmp_pa
         "irreversible",
     )
     assert "mail" in email["verdict"]["reason"]
+    assert "capabilities.tools.deny" in report["tools"]["hidden_tool"]["verdict"]["reason"]
+    poll = report["tools"]["poll"]
+    assert poll["rate_limit"] == {"max_calls": 10, "interval_secs": 60.0}
+    assert (poll["cache_ttl_secs"], poll["retries"]) == (300.0, 2)
+    assert not email.keys() & {"rate_limit", "cache_ttl_secs", "retries"}
+    assert {
+        kind: (action["level"], action["verdict"]["effect"])
+        for kind, action in report["state_actions"].items()
+    } == {"state_write": (2, "deny"), "state_read": (0, "allow"), "assertion": (0, "allow")}
     assert report["warnings"] == ["line 6: rule later: later_* matches no configured tool"]
 
 
@@ -75,6 +91,30 @@ def test_people_see_the_same_and_markup_in_a_config_is_only_text(run):
     assert result.exit_code == 0
     for shown in ("acme-agents", "alice", "wire_money", "[red]x", "warning: line 6", "sha256:"):
         assert shown in result.stdout
+    assert "state_write (level 2): deny: " in result.stdout
+
+
+def test_people_see_limits_in_words(run, monkeypatch):
+    monkeypatch.setattr("toolgate.cli.check.console.width", 200)
+    shown = run(CONFIG).stdout
+    assert "120 s, at most 2 retries, 10 calls in 60 s, results kept 300 s" in shown
+    assert "120 s, results not kept" in shown
+
+
+def test_rules_about_state_actions_are_shown_too(run):
+    rules = (
+        POLICY
+        + """\
+  - {id: plain, types: [state_read], effect: deny}
+  - {id: keys, types: [state_write], when: args.key != 'approved', effect: allow}
+"""
+    )
+    shown = json.loads(run(CONFIG, rules, "--json").stdout)["state_actions"]
+    assert shown["state_read"]["verdict"]["effect"] == "deny"
+    assert shown["state_write"]["verdict"] == {
+        "effect": "depends",
+        "reason": "rules with conditions decide (keys)",
+    }
 
 
 def test_a_config_without_tools_says_what_they_get(run):
@@ -90,7 +130,7 @@ def test_everything_wrong_with_config_and_policy_is_told_at_once(run):
     assert result.stdout == ""
     said = "".join(result.stderr.split("\n"))
     assert "line 5: tools.send_email.parameters: " in said
-    assert "line 11: approvals.approvers[0].public_key: " in said
+    assert "line 15: approvals.approvers[0].public_key: " in said
     assert "line 5: rule mail: when: 1:9: unknown name arg " in said
 
 

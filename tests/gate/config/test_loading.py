@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from toolgate.agents import AgentProfile
 from toolgate.config import (
     EnvKey,
     FileKey,
@@ -14,9 +15,9 @@ from toolgate.config import (
     SqliteJournal,
     load_config,
     parse_config,
-    parse_duration,
 )
 from toolgate.errors import ConfigError
+from toolgate.fields import parse_duration
 
 FULL = """
 project: acme-support
@@ -35,7 +36,11 @@ tools:
     labels: [money, egress]
     idempotent: true
     timeout: 30s
+    retries: 2
+    rate_limit: {max_calls: 10, interval_secs: 60}
+    cache_ttl: 5m
     parameters: {type: object, properties: {to: {type: array, maxItems: 5}}}
+state: {tests_passed: false, owner: {name: ann}}
 policy:
   file: policies/acme.yaml
   allow_up_to: 1
@@ -46,7 +51,16 @@ approvals:
   expires: 1h
   repeat: ask
   remember_denial: false
-limits: {max_message_bytes: 1048576, max_in_flight: 8, drain: 250ms}
+capabilities:
+  tools: {allow: ["send_*", search_web], deny: [send_sms]}
+  state_keys: {allow: []}
+  max_actions: 50
+budget:
+  proposal: {max_tool_calls: 50, max_duration_ms: 600000}
+  session: {max_actions: 500}
+limits: {max_message_bytes: 1048576, max_in_flight: 8, max_concurrency: 4, drain: 250ms}
+agents:
+  - {id: translator, name: Translator, system_prompt: Translate., capabilities: [translate]}
 """
 
 
@@ -94,6 +108,19 @@ def test_a_full_config_is_read_with_its_types(load, tmp_path):
     assert (config.approvals.expires, config.approvals.repeat) == (3600.0, "ask")
     assert config.approvals.remember_denial is False
     assert (config.limits.max_in_flight, config.limits.drain) == (8, 0.25)
+    assert config.limits.max_concurrency == 4
+    assert email.rate_limit is not None
+    assert (email.rate_limit.max_calls, email.rate_limit.interval_secs) == (10, 60.0)
+    assert (email.retries, email.cache_ttl) == (2, 300.0)
+    assert config.state == {"tests_passed": False, "owner": {"name": "ann"}}
+    assert config.capabilities.tools.allow == ("send_*", "search_web")
+    assert config.capabilities.tools.deny == ("send_sms",)
+    assert (config.capabilities.state_keys.allow, config.capabilities.max_actions) == ((), 50)
+    assert config.budget.proposal.max_duration_ms == 600000
+    assert config.budget.session.max_actions == 500
+    assert [entry.profile for entry in config.agents] == [
+        AgentProfile("translator", "Translator", "", "Translate.", ("translate",))
+    ]
 
 
 def test_only_the_project_is_required(load, tmp_path):
@@ -107,6 +134,20 @@ def test_only_the_project_is_required(load, tmp_path):
     assert config.approvals.remember_denial is True
     assert config.limits.max_message_bytes == 4_194_304
     assert (config.limits.max_in_flight, config.limits.drain) == (256, 10.0)
+    assert config.limits.max_concurrency == 16
+
+
+def test_without_their_sections_everything_is_allowed_and_nothing_is_limited(load):
+    config = load("project: x\ntools: {a: {}}")
+    assert config.state == {}
+    assert config.agents == ()
+    for names in (config.capabilities.tools, config.capabilities.state_keys):
+        assert (names.allow, names.deny) == (("*",), ())
+    assert config.capabilities.max_actions is None
+    for budget in (config.budget.proposal, config.budget.session):
+        assert set(budget.model_dump().values()) == {None}
+    tool = config.tools["a"]
+    assert (tool.rate_limit, tool.cache_ttl, tool.retries) == (None, None, None)
 
 
 def test_relative_paths_are_relative_to_the_file_not_to_the_working_folder(
@@ -223,6 +264,54 @@ def test_an_environment_variable_stays_text(problems, monkeypatch):
         ),
         ("limits: {max_in_flight: 0}", "limits.max_in_flight: input should be greater than or eq"),
         ("limits: {drain: 10}", "limits.drain: must be a duration"),
+        ("limits: {max_concurrency: 0}", "limits.max_concurrency: input should be greater than"),
+        ("state: [a]", "state: must be a mapping of keys to values"),
+        ("tools: {a: {retries: -1}}", "tools.a.retries: input should be greater than or equal"),
+        ("tools: {a: {cache_ttl: 60}}", "tools.a.cache_ttl: must be a duration such as"),
+        ("tools: {a: {rate_limit: 3}}", "tools.a.rate_limit: must be a mapping"),
+        (
+            "tools: {a: {rate_limit: {max_calls: 0, interval_secs: 1}}}",
+            "tools.a.rate_limit.max_calls: input should be greater than or equal to 1",
+        ),
+        (
+            "tools: {a: {rate_limit: {max_calls: 1, interval_secs: 0}}}",
+            "tools.a.rate_limit.interval_secs: input should be greater than 0",
+        ),
+        (
+            "tools: {a: {rate_limit: {max_calls: 1, interval_secs: 60, per: user}}}",
+            "tools.a.rate_limit.per: unknown key",
+        ),
+        ("capabilities: {tool: {}}", "capabilities.tool: unknown key"),
+        ("capabilities: {tools: ['*']}", "capabilities.tools: must be a mapping"),
+        ("capabilities: {tools: {deny: shell}}", "capabilities.tools.deny: must be a list"),
+        ("capabilities: {tools: {deny: ['[a']}}", "capabilities.tools.deny: the glob [a has a ["),
+        ("capabilities: {state_keys: {allow: ['']}}", "capabilities.state_keys.allow[0]: must be"),
+        ("capabilities: {max_actions: 1.5}", "capabilities.max_actions: input should be a valid"),
+        ("budget: {max_tool_calls: 5}", "budget.max_tool_calls: unknown key"),
+        ("budget: {session: {max_calls: 5}}", "budget.session.max_calls: unknown key"),
+        ("budget: {proposal: {max_actions: -1}}", "budget.proposal.max_actions: input should be"),
+        ("budget: {session: {max_duration_ms: 1s}}", "budget.session.max_duration_ms: input"),
+        ("agents: {}", "agents: must be a list"),
+        (
+            "agents: [{id: t, name: T, capabilities: [x]}]",
+            "agents[0].system_prompt: is required",
+        ),
+        (
+            "agents: [{id: t, name: T, system_prompt: ' ', capabilities: [x]}]",
+            "agents[0].system_prompt: is empty",
+        ),
+        (
+            "agents: [{id: t, name: T, system_prompt: P, capabilities: []}]",
+            "agents[0].capabilities: must not be empty",
+        ),
+        (
+            "agents: [{id: verifier, name: V, system_prompt: P, capabilities: [x]}]",
+            "agents: verifier is the id of a built-in agent",
+        ),
+        (
+            "agents: [&t {id: t, name: T, system_prompt: P, capabilities: [x]}, *t]",
+            "agents: names t more than once",
+        ),
         ("journal: postgresql://h/db", "journal: PostgreSQL is not supported by this version"),
         ("journal: mysql://h/db", "journal: must be sqlite:///path or memory:"),
         ("journal: sqlite://j.db", "journal: must be sqlite:///path or memory:"),
@@ -250,19 +339,11 @@ def test_what_a_config_may_not_say_is_an_error_with_its_line_and_path(problems, 
     ("text", "path"),
     [
         ("mode: observe", "mode"),
-        ("capabilities: {}", "capabilities"),
-        ("budget: {}", "budget"),
-        ("state: {}", "state"),
-        ("agents: []", "agents"),
-        ("tools: {a: {rate_limit: {max_calls: 1, interval_secs: 1}}}", "tools.a.rate_limit"),
-        ("tools: {a: {cache_ttl: 1m}}", "tools.a.cache_ttl"),
-        ("tools: {a: {retries: 1}}", "tools.a.retries"),
         ("tools: {a: {emits: [untrusted]}}", "tools.a.emits"),
         ("tools: {a: {redact: [/x]}}", "tools.a.redact"),
         ("policy: {require_signature: true}", "policy.require_signature"),
         ("policy: {signers: []}", "policy.signers"),
         ("approvals: {allow_unsigned: true}", "approvals.allow_unsigned"),
-        ("limits: {max_concurrency: 4}", "limits.max_concurrency"),
     ],
 )
 def test_what_this_version_would_not_enforce_is_refused_and_not_called_unknown(
@@ -280,7 +361,7 @@ def test_a_design_key_in_the_wrong_place_is_unknown(problems):
 def test_all_problems_are_reported_together_in_the_order_of_their_lines(problems, monkeypatch):
     monkeypatch.delenv("NOWHERE", raising=False)
     found = problems(
-        "session: ''\nbudget: {}\ntools:\n  a:\n    level: 9\n    tiemout: 1s\n"
+        "session: ''\nbudget: []\ntools:\n  a:\n    level: 9\n    tiemout: 1s\n"
         "agent: {id: '${NOWHERE}'}"
     )
     assert [problem.split(": ")[:2] for problem in found] == [
@@ -363,3 +444,16 @@ def test_an_unpaired_surrogate_from_the_environment_is_refused(problems, monkeyp
     monkeypatch.setenv("PROJECT", "x\udcff")
     (found,) = problems("project: ${PROJECT}")
     assert found == "line 1: project: a string may not contain half of a surrogate pair"
+
+
+def test_an_initial_state_that_is_not_json_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="state: not a JSON value"):
+        parse_config({"project": "x", "state": {"a": {1, 2}}}, tmp_path)
+
+
+def test_a_glob_that_could_match_nothing_is_an_error(load, problems):
+    section = "project: x\ncapabilities: {{state_keys: {{allow: [{glob}]}}}}"
+    assert load(section.format(glob='"[!a]*"')).capabilities.state_keys.allow == ("[!a]*",)
+    assert problems(section.format(glob='"[b-a]"')) == (
+        "line 2: capabilities.state_keys.allow: the glob [b-a] has the empty range b-a",
+    )

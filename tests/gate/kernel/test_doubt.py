@@ -10,7 +10,7 @@ from support.driver import Driver
 from support.people import ALICE, config
 from toolgate.errors import JournalUnavailable
 from toolgate.journal.sqlite import SQLiteStore
-from toolgate.kernel import engine
+from toolgate.kernel import recording
 from toolgate.wire.messages import RPCError
 
 
@@ -121,8 +121,8 @@ async def test_store_that_cannot_be_written_refuses_new_calls_and_runs_nothing(
 async def test_result_that_could_not_be_recorded_at_first_is_recorded_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "RECORD_RETRIES", (0.001, 0.001))
-    monkeypatch.setattr(engine, "RECORD_AGAIN", 0.001)
+    monkeypatch.setattr(recording, "RECORD_RETRIES", (0.001, 0.001))
+    monkeypatch.setattr(recording, "RECORD_AGAIN", 0.001)
     failing = True
     commit = SQLiteStore.commit
 
@@ -140,7 +140,7 @@ async def test_result_that_could_not_be_recorded_at_first_is_recorded_later(
         with pytest.raises(RPCError, match="ran, but how it ended") as caught:
             await call
         failing = False
-        await next(iter(gate.gate._engine._recording))
+        await next(iter(gate.gate.runtime.engine.recorder.under_way))
         outcome = await gate.govern("search", {}, idempotency_key="k")
     assert caught.value.code == -32005
     assert caught.value.data == {"uid": run["params"]["uid"], "ran": True}
@@ -153,7 +153,7 @@ async def test_gate_taken_for_dead_settles_its_action_with_what_it_knows(tmp_pat
         await one.tool("search")
         call = one.send("govern", tool="search", args={})
         run = await one.runs.get()
-        one.gate._journal.liveness.release()
+        one.gate.runtime._journal.liveness.release()
         async with Driver(tmp_path, config()) as two:
             doubted = await two.request("resume", uid=run["params"]["uid"])
         one.answer(run, "found")
@@ -169,6 +169,6 @@ async def test_start_puts_orphans_in_doubt_so_that_operators_see_them(tmp_path: 
         uid = (await gate.runs.get())["params"]["uid"]
         gate.die()
     async with Driver(tmp_path, config()) as later:
-        record = later.gate._journal.reader.action(uid)
+        record = later.gate.runtime._journal.reader.action(uid)
     assert record is not None
     assert record.status == "in_doubt"

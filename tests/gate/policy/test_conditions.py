@@ -57,6 +57,8 @@ def problems(compiler: ConditionCompiler, source: str) -> tuple[str, ...]:
         "args.text.split(' ')[0].lowerAscii() == 'rm'",
         "args.text.matches('RM +-[a-z]*r')",
         "args.nested.list[1].x == null",
+        "state.tests_passed && state['key with space'] == 'x' && !has(state.absent)",
+        "'tests_passed' in state && size(state) == 2 && state.exists(key, state[key] == 'x')",
         # One number type: JSON's.
         "args.n == 1 && args.n == 1.0 && args.n in [1] && type(args.flag) == bool",
         "args.to.exists(tool, tool.endsWith('example'))",
@@ -71,7 +73,8 @@ def test_a_condition_can_name_every_variable(evaluate, source):
         "n": 1,
         "flag": True,
     }
-    assert evaluate(source, args) is True
+    state = {"tests_passed": True, "key with space": "x"}
+    assert evaluate(source, args, state=lambda: state) is True
 
 
 def test_what_an_agent_does_not_have_is_an_empty_string(evaluate):
@@ -108,7 +111,6 @@ def test_a_time_without_its_zone_is_an_error(evaluate):
         ("'untrusted' in session.labels", "session.labels is not supported by this version"),
         ("session.calls.shell > 3", "session.calls.shell is not supported by this version"),
         ("session.total_calls > 3", "session.total_calls is not supported by this version"),
-        ("state.approved == true", "state.approved is not supported by this version"),
         ("size(history) > 3", "history is not supported by this version"),
         ("args.x ==", "1:10: Syntax error: mismatched input '<EOF>'"),
         ("", "1:1: Syntax error"),
@@ -179,9 +181,12 @@ def test_the_binding_really_cuts_strings_at_a_nul_so_the_guard_is_needed():
         ({"command": "ls", "\0": 1}, "args"),
     ],
 )
-def test_a_nul_anywhere_in_the_arguments_is_an_error(evaluate, args, place):
+def test_a_nul_anywhere_in_the_arguments_or_the_state_is_an_error(evaluate, args, place):
     with pytest.raises(EvaluationError, match=f"^{place}: a string with a NUL character"):
         evaluate("args.command.startsWith('rm')", args)
+    place = place.replace("args", "state")
+    with pytest.raises(EvaluationError, match=f"^{place}: a string with a NUL character"):
+        evaluate("state.command.startsWith('rm')", state=lambda: args)
 
 
 @pytest.mark.parametrize(
@@ -241,9 +246,16 @@ def test_the_text_backslash_u0000_is_not_a_nul(evaluate):
         ({"a": list(range(10_001))}, "the condition walks more than 10000 items"),
     ],
 )
-def test_arguments_the_binding_cannot_represent_are_an_error(evaluate, args, error):
+def test_arguments_or_state_the_binding_cannot_represent_are_an_error(evaluate, args, error):
     with pytest.raises(EvaluationError, match=error):
         evaluate("args.a == 1 || args.a.all(x, x == x)", args)
+    with pytest.raises(EvaluationError, match=error.replace("args", "state")):
+        evaluate("state.a == 1 || state.a.all(x, x == x)", state=lambda: args)
+
+
+def test_what_no_condition_names_may_hold_anything(evaluate):
+    assert evaluate("args.a == 1", {"a": 1}, state=lambda: {"a": "\0"})
+    assert evaluate("state.a == 1", {"a": "\0"}, state=lambda: {"a": 1})
 
 
 def test_an_error_never_repeats_the_offending_value(evaluate):

@@ -1,5 +1,6 @@
 """What policy says of a call: precedence, floors, defaults, reasons and requirements."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,16 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolgate import jsonvalue
-from toolgate.config import ToolEntry
+from toolgate.config import RateLimitEntry, ToolEntry
+from toolgate.errors import JournalUnavailable
+from toolgate.ir import ActionType, RateLimit, ToolSchema
 from toolgate.policy import (
-    STATE_CONTRACTS,
     ApprovalRequirement,
     ApproverGroup,
+    Contract,
     RuleError,
+    cache_ttl_for,
     contract_for,
+    contract_for_state_action,
+    rate_limit_for,
 )
 
 ALLOW = {"id": "allowed", "tools": ["*"], "effect": "allow"}
+WRITE = contract_for_state_action(ActionType.STATE_WRITE)
 DENY = {"id": "denied", "tools": ["*"], "effect": "deny"}
 HOLD = {"id": "held", "tools": ["*"], "effect": "hold"}
 STRICTNESS = {"allow": 0, "hold": 1, "deny": 2}
@@ -125,7 +132,7 @@ def test_a_glob_matches_the_whole_name_and_its_case(policy_of, call, glob, tool,
 
 def test_tools_reaches_no_state_action_whatever_it_is_called(policy_of, call):
     policy = policy_of({**DENY, "tools": ["*"]}, allow_up_to=2)
-    write = call(contract=STATE_CONTRACTS["state_write"], action_type="state_write")
+    write = call(contract=WRITE, action_type="state_write")
     assert policy.decide(write).effect == "allow"
     assert policy.decide(call("state_write")).effect == "deny"
 
@@ -145,7 +152,7 @@ def test_types_reaches_state_actions_with_their_key_and_value(policy_of, call):
         return policy.decide(
             call(
                 args={"key": "approved", "value": value},
-                contract=STATE_CONTRACTS["state_write"],
+                contract=WRITE,
                 action_type="state_write",
             )
         ).effect
@@ -162,7 +169,7 @@ def test_tools_and_types_together_reach_the_named_tools_and_those_state_actions(
     policy = policy_of(
         {"id": "both", "tools": ["mail"], "types": ["tool_call", "state_write"], "effect": "allow"}
     )
-    write = call(contract=STATE_CONTRACTS["state_write"], action_type="state_write")
+    write = call(contract=WRITE, action_type="state_write")
     assert policy.decide(call("mail")).rules == ("both",)
     assert policy.decide(write).rules == ("both",)
     assert policy.decide(call("shell")).rules == ()
@@ -358,9 +365,184 @@ def test_what_an_entry_leaves_out_is_conservative_too():
     assert not contract.idempotent
 
 
-def test_state_actions_have_levels_too():
-    assert {kind: contract.level for kind, contract in STATE_CONTRACTS.items()} == {
-        "state_read": 0,
-        "assertion": 0,
-        "state_write": 2,
+@pytest.mark.parametrize(
+    ("kind", "level"),
+    [(ActionType.STATE_READ, 0), (ActionType.ASSERTION, 0), (ActionType.STATE_WRITE, 2)],
+)
+def test_state_actions_have_contracts_too(kind, level):
+    contract = contract_for_state_action(kind)
+    assert contract is contract_for_state_action(kind)
+    assert (contract.name, contract.level) == (kind.value, level)
+    assert (contract.reversibility, contract.blast_radius) == ("reversible", "session")
+    assert not contract.idempotent
+
+
+def test_a_tool_call_is_no_state_action():
+    with pytest.raises(KeyError):
+        contract_for_state_action(ActionType.TOOL_CALL)
+
+
+def test_a_contract_tells_its_limits_only_where_it_has_them():
+    told = contract_for(
+        "x",
+        ToolEntry(
+            rate_limit=RateLimitEntry(max_calls=10, interval_secs=60.0), cache_ttl="5m", retries=0
+        ),
+    ).public()
+    assert told["rate_limit"] == {"max_calls": 10, "interval_secs": 60.0}
+    assert (told["cache_ttl_secs"], told["retries"]) == (300.0, 0)
+    assert not contract_for("x", None).public().keys() & {"rate_limit", "cache_ttl_secs", "retries"}
+
+
+def contract_with(**said: Any) -> Contract:
+    return contract_for("x", ToolEntry(**said))
+
+
+def rate(calls: int, seconds: float) -> RateLimit:
+    return RateLimit(max_calls=calls, interval_secs=seconds)
+
+
+@pytest.mark.parametrize(
+    ("operators", "clients", "effective"),
+    [
+        (None, None, None),
+        ((10, 60.0), None, (10, 60.0)),
+        (None, (10, 60.0), (10, 60.0)),
+        ((10, 60.0), (100, 60.0), (10, 60.0)),
+        ((10, 60.0), (5, 60.0), (5, 60.0)),
+        # Fewer at once than the one, slower than the other.
+        ((10, 1.0), (100, 60.0), (10, 6.0)),
+        ((100, 60.0), (10, 1.0), (10, 6.0)),
+    ],
+)
+def test_a_client_may_only_ask_for_a_stricter_rate(operators, clients, effective):
+    entry = operators and RateLimitEntry(max_calls=operators[0], interval_secs=operators[1])
+    declared = ToolSchema(name="x", rate_limit=clients and rate(*clients))
+    found = rate_limit_for(contract_with(rate_limit=entry), declared)
+    assert (found and (found.max_calls, found.interval_secs)) == effective
+
+
+@given(*[st.builds(rate, st.integers(1, 10**6), st.floats(0.001, 1e6))] * 2)
+def test_no_rate_a_client_declares_loosens_the_operators(operators, clients):
+    entry = RateLimitEntry(**operators.model_dump())
+    declared = ToolSchema(name="x", rate_limit=clients)
+    found = rate_limit_for(contract_with(rate_limit=entry), declared)
+    assert found is not None
+    for limit in (operators, clients):
+        assert found.max_calls <= limit.max_calls
+        allowed = limit.max_calls / limit.interval_secs
+        assert found.max_calls / found.interval_secs <= allowed * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("operators", "clients", "effective"),
+    [
+        (None, None, None),
+        (None, 60.0, 60.0),
+        ("5m", None, 300.0),
+        ("5m", 60.0, 300.0),
+        ("0s", 60.0, None),
+        (None, 0.0, None),
+    ],
+)
+def test_the_operators_word_on_keeping_results_decides(operators, clients, effective):
+    declared = ToolSchema(name="x", cache_ttl_secs=clients)
+    assert cache_ttl_for(contract_with(cache_ttl=operators), declared) == effective
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ActionType if kind != ActionType.TOOL_CALL])
+@pytest.mark.parametrize("first", ["tool", "state action"])
+def test_a_tool_named_like_a_state_action_is_never_taken_for_one(policy_of, call, kind, first):
+    policy = policy_of(
+        {"id": "tool", "tools": [kind.value], "effect": "deny"},
+        {"id": "state", "types": [kind.value], "effect": "allow"},
+    )
+    contract = contract_for_state_action(kind)
+    as_tool = call(contract=replace(contract, name=kind.value))
+    as_state = call(contract=contract, action_type=kind.value)
+    for facts in (as_tool, as_state) if first == "tool" else (as_state, as_tool):
+        verdict = policy.decide(facts)
+        expected = "tool" if facts is as_tool else "state"
+        assert verdict.rules == (expected,)
+        assert verdict.effect == ("deny" if facts is as_tool else "allow")
+
+
+def test_a_rule_about_one_state_action_is_about_no_other(policy_of, call):
+    policy = policy_of({"id": "reads", "types": ["state_read"], "effect": "deny"})
+    effects = {
+        kind: policy.decide(
+            call(contract=contract_for_state_action(kind), action_type=kind.value)
+        ).effect
+        for kind in (ActionType.STATE_READ, ActionType.ASSERTION, ActionType.STATE_WRITE)
     }
+    assert effects == {"state_read": "deny", "assertion": "allow", "state_write": "deny"}
+    assert policy.decide(call(contract=WRITE, action_type="state_write")).rules == ()
+
+
+# --- state
+
+
+class States:
+    """A session's state that counts how often it is asked for."""
+
+    def __init__(self, **state: Any) -> None:
+        self.state = state
+        self.asked = 0
+
+    def __call__(self) -> dict[str, Any]:
+        self.asked += 1
+        return self.state
+
+
+RELEASE = {"id": "release", "tools": ["deploy"], "when": "state.tests_passed == true"}
+
+
+@pytest.mark.parametrize(
+    ("state", "effect"),
+    [
+        ({"tests_passed": True}, "allow"),
+        ({"tests_passed": False}, "deny"),
+        ({"tests_passed": 1}, "deny"),
+        ({}, "deny"),
+    ],
+)
+def test_a_rule_can_ask_for_the_sessions_state(policy_of, call, state, effect):
+    policy = policy_of({**RELEASE, "effect": "allow"})
+    assert policy.decide(call("deploy", state=States(**state))).effect == effect
+
+
+def test_a_missing_key_of_state_counts_against_the_call(policy_of, call):
+    policy = policy_of(ALLOW, {**RELEASE, "effect": "deny"})
+    verdict = policy.decide(call("deploy"))
+    assert verdict.effect == "deny"
+    assert verdict.errors == (RuleError("release", 'Key not found in map: "tests_passed"'),)
+
+
+def test_state_is_asked_for_once_and_only_by_a_condition_that_names_it(policy_of, call):
+    policy = policy_of(
+        {**RELEASE, "effect": "allow"},
+        {**RELEASE, "id": "again", "effect": "allow"},
+        {"id": "other", "tools": ["shell"], "when": "args.n == 1", "effect": "allow"},
+        {"id": "mail", "tools": ["mail"], "effect": "allow"},
+    )
+    asked = {}
+    for tool in ("deploy", "shell", "mail", "unheard of"):
+        states = States(tests_passed=True)
+        policy.decide(call(tool, {"n": 1}, state=states))
+        asked[tool] = states.asked
+    assert asked == {"deploy": 1, "shell": 0, "mail": 0, "unheard of": 0}
+
+
+def test_an_unreadable_journal_is_not_a_verdict(policy_of, call):
+    def unreadable() -> dict[str, Any]:
+        raise JournalUnavailable("disk gone")
+
+    with pytest.raises(JournalUnavailable):
+        policy_of({**RELEASE, "effect": "allow"}).decide(call("deploy", state=unreadable))
+
+
+def test_what_state_holds_is_not_changed_by_asking(policy_of, call):
+    states = States(tests_passed=True, nested={"list": [1, {"x": None}]})
+    before = jsonvalue.canonical(states.state)
+    policy_of({**RELEASE, "effect": "allow"}).decide(call("deploy", state=states))
+    assert jsonvalue.canonical(states.state) == before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from toolgate import jsonvalue
 from toolgate.jsonvalue import JSONValue
@@ -15,9 +15,8 @@ MICROSECONDS = 1_000_000
 class Hold:
     """An action that waits for people. Times are microseconds since the epoch, UTC.
 
-    ``deadline`` is ``None`` for a hold that never expires. ``digest`` names the uid, tool,
-    arguments and approval requirement: a statement that names another digest is about something
-    else.
+    ``deadline`` is ``None`` for a hold that never expires. ``digest`` names everything that would
+    happen (:func:`hold_digest`): a statement that names another digest is about something else.
     """
 
     hold_id: str
@@ -32,6 +31,8 @@ class Hold:
     policy_digest: str
     opened_at: int
     deadline: int | None
+    expected_effects: dict[str, JSONValue] = field(default_factory=dict)
+    compensation: JSONValue = None
 
     @property
     def approvers(self) -> tuple[str, ...]:
@@ -52,20 +53,26 @@ def deadline_of(requirement: ApprovalRequirement, opened_at: int) -> int | None:
 
 
 def hold_digest(
-    uid: str, tool: str, args: dict[str, JSONValue], requirement: ApprovalRequirement
+    uid: str,
+    tool: str,
+    args: dict[str, JSONValue],
+    requirement: ApprovalRequirement,
+    expected_effects: dict[str, JSONValue],
+    compensation: JSONValue,
 ) -> str:
-    """Return the digest an approval must name: over uid, tool, arguments, effects and requirement.
+    """Return the digest an approval must name: over everything that would happen.
 
-    A single call has no expected effects and no compensation; they are part of the digest all the
-    same, so that a plan's hold is named by the same rule.
+    That is uid, tool, arguments, what a success writes to the session's state, what would be run
+    to compensate it, and the approval requirement. A single call has no effects to expect and no
+    compensation; they are part of the digest all the same, so that one rule names every hold.
     """
     return jsonvalue.digest(
         {
             "uid": uid,
             "tool": tool,
             "args": args,
-            "expected_effects": {},
-            "compensation": None,
+            "expected_effects": expected_effects,
+            "compensation": compensation,
             "requirement": requirement.to_json(),
         }
     )

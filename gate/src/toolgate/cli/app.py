@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from toolgate import __version__
-from toolgate.cli import approvals, journal, keys
+from toolgate.cli import agents, approvals, journal, keys
 from toolgate.cli.check import check
 from toolgate.cli.serve import serve as run_gate
 from toolgate.cli.terminal import ConfigOption
@@ -18,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(agents.app, name="agents")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(journal.app, name="journal")
 app.add_typer(keys.app, name="keys")

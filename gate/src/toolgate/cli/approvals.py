@@ -27,7 +27,7 @@ from toolgate.cli.terminal import (
     reported,
 )
 from toolgate.desk import Answered, Desk
-from toolgate.kernel.records import HoldView
+from toolgate.kernel.holds import HoldView
 
 app = typer.Typer(help="Holds, and the answers of approvers.", no_args_is_help=True)
 

@@ -23,8 +23,16 @@ from toolgate.config import GateConfig, load_config
 from toolgate.deployment import pinned_keys
 from toolgate.errors import ConfigError, PolicyError, ToolgateError
 from toolgate.ir import ActionType
-from toolgate.policy import Contract, Policy, compile_policy, contract_for
+from toolgate.kernel.capabilities import Capabilities
+from toolgate.policy import (
+    Contract,
+    Policy,
+    compile_policy,
+    contract_for,
+    contract_for_state_action,
+)
 
+_STATE_ACTIONS = (ActionType.STATE_WRITE, ActionType.STATE_READ, ActionType.ASSERTION)
 _COLOURS = {"allow": "green", "hold": "yellow", "deny": "red", "depends": "cyan"}
 
 
@@ -61,6 +69,7 @@ def _refuse(found: Sequence[ToolgateError]) -> NoReturn:
 
 def _report(config: GateConfig, policy: Policy) -> dict[str, Any]:
     contracts = [contract_for(name, entry) for name, entry in config.tools.items()]
+    capabilities = Capabilities(config.capabilities)
     return {
         "file": config.source.name,
         "project": config.project,
@@ -71,18 +80,34 @@ def _report(config: GateConfig, policy: Policy) -> dict[str, Any]:
         },
         "approvers": [approver.id for approver in config.approvals.approvers],
         "tools": {
-            contract.name: {**contract.public(), "verdict": _outlook(contract, policy)}
+            contract.name: {
+                **contract.public(),
+                "verdict": _refusal(capabilities, contract)
+                or _outlook(ActionType.TOOL_CALL, contract, policy),
+            }
             for contract in contracts
+        },
+        "state_actions": {
+            contract.name: {
+                "level": contract.level,
+                "verdict": _outlook(ActionType(contract.name), contract, policy),
+            }
+            for contract in map(contract_for_state_action, _STATE_ACTIONS)
         },
         "warnings": list(policy.warnings),
     }
 
 
-def _outlook(contract: Contract, policy: Policy) -> dict[str, Any]:
-    verdict = policy.settled(ActionType.TOOL_CALL, contract)
+def _refusal(capabilities: Capabilities, contract: Contract) -> dict[str, Any] | None:
+    refusal = capabilities.refusal_of_tool(contract.name)
+    return None if refusal is None else {"effect": "deny", "reason": refusal.message}
+
+
+def _outlook(kind: ActionType, contract: Contract, policy: Policy) -> dict[str, Any]:
+    verdict = policy.settled(kind, contract)
     if verdict is not None:
         return {"effect": verdict.effect, "reason": verdict.reason}
-    rules = ", ".join(policy.conditional_rules(ActionType.TOOL_CALL, contract))
+    rules = ", ".join(policy.conditional_rules(kind, contract))
     return {"effect": "depends", "reason": f"rules with conditions decide ({rules})"}
 
 
@@ -98,21 +123,40 @@ def _print(report: dict[str, Any]) -> None:
         console.print(Text.assemble((f"{label:10}", "bold"), printable(text)), soft_wrap=True)
     table = Table("tool", "level", "contract", "verdict")
     for name, tool in report["tools"].items():
-        effect, reason = tool["verdict"]["effect"], tool["verdict"]["reason"]
-        terms = [tool["reversibility"], tool["blast_radius"], *tool["labels"]]
-        terms += ["idempotent"] if tool["idempotent"] else []
-        terms += [f"{tool['timeout_ms'] / 1000:g} s"]
         table.add_row(
             Text(printable(name)),
             str(tool["level"]),
-            Text(printable(", ".join(terms))),
-            Text.assemble((effect, _COLOURS[effect]), printable(f": {reason}")),
+            Text(printable(", ".join(_terms(tool)))),
+            _said(tool["verdict"]),
         )
     if report["tools"]:
         console.print(table)
     else:
         console.print("No tool has an entry: every tool gets the conservative contract.")
+    for name, action in report["state_actions"].items():
+        line = Text(f"{name} (level {action['level']}): ") + _said(action["verdict"])
+        console.print(line, soft_wrap=True)
     for warning in report["warnings"]:
         console.print(
             Text.assemble(("warning: ", "bold yellow"), printable(warning)), soft_wrap=True
         )
+
+
+def _terms(tool: dict[str, Any]) -> list[str]:
+    terms = [tool["reversibility"], tool["blast_radius"], *tool["labels"]]
+    terms += ["idempotent"] if tool["idempotent"] else []
+    terms += [f"{tool['timeout_ms'] / 1000:g} s"]
+    if "retries" in tool:
+        terms.append(f"at most {tool['retries']} retries")
+    if "rate_limit" in tool:
+        rate = tool["rate_limit"]
+        terms.append(f"{rate['max_calls']} calls in {rate['interval_secs']:g} s")
+    if "cache_ttl_secs" in tool:
+        seconds = tool["cache_ttl_secs"]
+        terms.append(f"results kept {seconds:g} s" if seconds else "results not kept")
+    return terms
+
+
+def _said(verdict: dict[str, Any]) -> Text:
+    effect = verdict["effect"]
+    return Text.assemble((effect, _COLOURS[effect]), printable(f": {verdict['reason']}"))

@@ -25,8 +25,9 @@ from toolgate.cli.terminal import (
     reported,
 )
 from toolgate.errors import JSONError
-from toolgate.journal.events import Event
+from toolgate.journal.events import Event, EventKind
 from toolgate.journal.opening import inspect_journal
+from toolgate.journal.store import Store
 from toolgate.journal.verify import Report, verify
 from toolgate.jsonvalue import JSONValue
 
@@ -54,20 +55,39 @@ def show(
         int, typer.Option(min=1, max=1 << 30, help="Print at most this many events.")
     ] = 100,
     action: Annotated[str | None, typer.Option(help="Only this action's events.")] = None,
+    proposal: Annotated[
+        str | None, typer.Option(help="Only the events of this proposal and of all its actions.")
+    ] = None,
     session: Annotated[str | None, typer.Option(help="Only this session's events.")] = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Print events, oldest first."""
+    """Print events, oldest first; exit 1 when there is nothing of what is asked for."""
     with reported():
         journal = inspect_journal(config_of(config))
-        events = list(
-            islice(journal.store.events(after=after, action=action, session=session), limit)
-        )
+        unknown = _unknown(journal.store, action, proposal, session)
+        found = journal.store.events(after=after, action=action, proposal=proposal, session=session)
+        events = list(islice(found, limit))
+    if unknown is not None:
+        errors.print(Text(f"the journal knows no {unknown}"))
+        raise typer.Exit(NO)
     if as_json:
         for event in events:
             print_json({**event_json(event), "genuine": journal.reader.genuine(event)})
         return
     console.print(event_table(events, journal.reader.genuine))
+
+
+def _unknown(
+    store: Store, action: str | None, proposal: str | None, session: str | None
+) -> str | None:
+    """Return what of the things asked for nothing is known of, for people; ``None``: all is."""
+    if action is not None and store.last_seq_of(action) == 0:
+        return f"action {one_line(action)}"
+    if proposal is not None and store.last_event(proposal, EventKind.PROPOSAL_RECEIVED) is None:
+        return f"proposal {one_line(proposal)}"
+    if session is not None and store.get("session", session) is None:
+        return f"session {one_line(session)}"
+    return None
 
 
 @app.command("verify")

@@ -4,8 +4,10 @@
 ``chain``    hashes and MACs, pure
 ``key``      the journal key, which lives outside the store
 ``records``  the rows whose content decides something, and the bytes their MACs cover
-``store``    what a store must offer; ``sqlite`` is the embedded one, ``schema`` its database
-``journal``  one run's hand on the store: transactions, chain head, group commit
+``store``    what a store must offer; ``sqlite`` is the embedded one, ``database`` and ``schema``
+             what it is kept in, ``statements`` what is said to it
+``reader``   verified reading; ``transaction`` writing, sealed and chained
+``journal``  one run's hand on the store: its chain's head, group commit
 ``liveness`` how one gate knows that another is gone
 ``verify``   recomputing every chain
 """

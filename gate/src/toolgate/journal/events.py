@@ -14,16 +14,29 @@ class EventKind(StrEnum):
     SESSION_OPENED = "session.opened"
     SESSION_CLOSED = "session.closed"
     POLICY_LOADED = "policy.loaded"
+    POLICY_REFUSED = "policy.refused"
+    """A changed policy could not be used; the one before stays in force."""
     TOOL_REGISTERED = "tool.registered"
+    PROPOSAL_RECEIVED = "proposal.received"
+    PROPOSAL_SUSPENDED = "proposal.suspended"
+    PROPOSAL_RESUMED = "proposal.resumed"
+    PROPOSAL_COMPLETED = "proposal.completed"
+    PROPOSAL_ABORTED = "proposal.aborted"
     ACTION_PROPOSED = "action.proposed"
     ACTION_DECIDED = "action.decided"
     ACTION_REJECTED = "action.rejected"
     ACTION_EXECUTING = "action.executing"
+    ACTION_RETRYING = "action.retrying"
+    """A further attempt starts; the first is ``action.executing``."""
     ACTION_SUCCEEDED = "action.succeeded"
     ACTION_FAILED = "action.failed"
+    ACTION_SKIPPED = "action.skipped"
+    ACTION_DEDUPLICATED = "action.deduplicated"
+    """It got the recorded result of another action of the same content."""
     ACTION_CANCELLED = "action.cancelled"
     ACTION_IN_DOUBT = "action.in_doubt"
     ACTION_SETTLED = "action.settled"
+    ACTION_COMPENSATED = "action.compensated"
     HOLD_OPENED = "hold.opened"
     HOLD_RELEASED = "hold.released"
     HOLD_REOPENED = "hold.reopened"
@@ -31,6 +44,11 @@ class EventKind(StrEnum):
     HOLD_WITHDRAWN = "hold.withdrawn"
     APPROVAL_RECORDED = "approval.recorded"
     APPROVAL_REFUSED = "approval.refused"
+    STATE_CHANGED = "state.changed"
+    STATE_ROLLED_BACK = "state.rolled_back"
+    CHECKPOINT_SAVED = "checkpoint.saved"
+    CHECKPOINT_RESTORED = "checkpoint.restored"
+    LIMIT_REACHED = "limit.reached"
     JOURNAL_TAMPERED = "journal.tampered"
     """A stored row did not verify; nothing was done on its word."""
 
@@ -40,7 +58,7 @@ class Event(NamedTuple):
 
     ``seq`` is its place in the whole log, ``n`` its place in the chain of its ``run`` (one
     process), both from 1 without a gap. ``at`` is microseconds since the epoch; ``data`` canonical
-    JSON.
+    JSON. ``action`` is the uid of the action that it is about, or of the proposal.
     """
 
     seq: int

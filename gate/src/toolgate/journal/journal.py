@@ -12,20 +12,21 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
-from toolgate import clock, jsonvalue
-from toolgate.errors import JournalError, JournalKeyError, JournalTampered, JournalUnavailable
-from toolgate.journal.chain import GENESIS, JournalKey, event_hash, hash_of
-from toolgate.journal.events import Event, EventKind
+from toolgate import clock
+from toolgate.errors import JournalError, JournalKeyError, JournalUnavailable
+from toolgate.journal.chain import GENESIS, JournalKey
+from toolgate.journal.events import EventKind
 from toolgate.journal.liveness import Liveness
-from toolgate.journal.records import ActionRecord, ApprovalRow, HoldRecord, SessionRecord
-from toolgate.journal.store import Row, Store, StoreBusy
-from toolgate.jsonvalue import JSONValue
+from toolgate.journal.reader import Reader
+from toolgate.journal.store import Store, StoreBusy
+from toolgate.journal.transaction import RecordChanged, Transaction
 
 T = TypeVar("T")
-R = TypeVar("R", ActionRecord, HoldRecord, SessionRecord)
+
+__all__ = ["Journal", "Reader", "RecordChanged", "Transaction", "check_key", "new_id"]
 
 LOCK_PATIENCE = 10.0
 """Seconds to wait for another process's write lock before a call is refused."""
@@ -33,195 +34,9 @@ LOCK_RETRY = 0.001
 """Seconds between two tries for the lock; other gates hold it for about this long."""
 
 
-class RecordChanged(Exception):
-    """A record is no longer as it was read: somebody else has moved it on."""
-
-
 def new_id(at: int) -> str:
     """Return a fresh identifier: 24 hex digits that sort by ``at`` (microseconds)."""
     return f"{at // 1000:011x}" + secrets.token_hex(7)[1:]
-
-
-class Reader:
-    """Verified reading: every row is checked against its MAC before anybody sees it."""
-
-    def __init__(self, store: Store, key: JournalKey) -> None:
-        """``key`` must be the one the journal was made with (see :func:`check_key`)."""
-        self.store = store
-        self._mac = key.mac
-
-    def action(self, uid: str) -> ActionRecord | None:
-        """Return an action by its uid; raises :class:`JournalTampered`."""
-        return self._record(ActionRecord, self.store.get("action", uid))
-
-    def action_by_key(self, project: str, agent: str, key: str) -> ActionRecord | None:
-        """Return the action an idempotency key names; raises :class:`JournalTampered`."""
-        record = self._record(ActionRecord, self.store.action_by_key(project, agent, key))
-        if record is not None and record.idempotency_key != key:
-            raise JournalTampered(f"the action {record.uid} does not carry the key asked for")
-        return record
-
-    def action_by_content(self, session: str, content: str) -> ActionRecord | None:
-        """Return a session's latest action of this content that is held, or a person denied."""
-        return self._record(ActionRecord, self.store.action_by_content(session, content))
-
-    def executing(self) -> Iterator[ActionRecord]:
-        """Iterate over the actions that are executing; rows that do not verify are left out."""
-        for row in self.store.executing():
-            try:
-                yield cast(ActionRecord, self._record(ActionRecord, row))
-            except JournalTampered:
-                continue
-
-    def hold(self, hold_id: str) -> HoldRecord | None:
-        """Return a hold; raises :class:`JournalTampered`."""
-        return self._record(HoldRecord, self.store.get("hold", hold_id))
-
-    def holds(
-        self, status: str | None, limit: int, after: str | None
-    ) -> list[tuple[str, HoldRecord | JournalTampered]]:
-        """Return holds, by id, in the order they were opened; one that does not verify says so."""
-        found: list[tuple[str, HoldRecord | JournalTampered]] = []
-        for row in self.store.holds(status, limit, after):
-            try:
-                found.append((row[0], cast(HoldRecord, self._record(HoldRecord, row))))
-            except JournalTampered as error:
-                found.append((row[0], error))
-        return found
-
-    def session(self, session: str) -> SessionRecord | None:
-        """Return a session; raises :class:`JournalTampered`."""
-        return self._record(SessionRecord, self.store.get("session", session))
-
-    def approvals(self, hold: str) -> list[ApprovalRow]:
-        """Return the envelopes received for a hold; nothing about them is verified here."""
-        return self.store.approvals(hold)
-
-    def last_seq_of(self, action: str) -> int:
-        """Return the place of the last event about an action, 0 when there is none."""
-        return self.store.last_seq_of(action)
-
-    def event(self, seq: int) -> Event:
-        """Return one event, verified; raises :class:`JournalTampered` when missing or wrong."""
-        event = self.store.event(seq)
-        if event is None:
-            raise JournalTampered(f"the event {seq} is missing from the journal")
-        return self._verified(event)
-
-    def last_event(self, action: str, kind: EventKind) -> Event | None:
-        """Return an action's last event of a kind, verified; raises :class:`JournalTampered`."""
-        event = self.store.last_event(action, kind)
-        return None if event is None else self._verified(event)
-
-    def genuine(self, event: Event) -> bool:
-        """Tell whether an event was written with the journal key, and not changed since."""
-        try:
-            return secrets.compare_digest(hash_of(event), event.hash) and (
-                secrets.compare_digest(self._mac(event.hash), event.mac)
-            )
-        except TypeError:
-            return False
-
-    def _verified(self, event: Event) -> Event:
-        if not self.genuine(event):
-            raise JournalTampered(f"the event {event.seq} does not verify under the journal key")
-        return event
-
-    def _record(self, kind: type[R], row: Row | None) -> R | None:
-        if row is None:
-            return None
-        record = kind(*row[:-1])
-        try:
-            genuine = secrets.compare_digest(self._mac(record.sealed()), row[-1])
-        except TypeError:
-            genuine = False
-        if not genuine:
-            raise JournalTampered(
-                f"the row of {row[0]!r} does not verify under the journal key; nothing was done on "
-                "its word (`toolgate journal verify` tells what else is wrong)"
-            )
-        return record
-
-
-class Transaction(Reader):
-    """Reading and writing under the write lock; what it appends is chained when it commits."""
-
-    def __init__(self, journal: Journal, store: Store, key: JournalKey) -> None:
-        """Made by the journal alone, which calls :meth:`open` when it has the lock."""
-        super().__init__(store, key)
-        self._journal = journal
-        self._events: list[Event] = []
-        self._seq = self._n = self.now = 0
-        self._prev = GENESIS
-
-    def open(self, n: int, prev: bytes, at: int) -> None:
-        """Begin where the run's chain ended; ``at`` is the time everything in here happens."""
-        self._seq, self._n, self._prev, self.now = self.store.last_seq(), n, prev, at
-
-    def mark(self) -> tuple[int, int, bytes]:
-        """Return where the chain stands, for :meth:`reset`."""
-        return self._seq, self._n, self._prev
-
-    def reset(self, mark: tuple[int, int, bytes]) -> None:
-        """Forget what was appended since ``mark`` and not yet written."""
-        self._seq, self._n, self._prev = mark
-        self._events.clear()
-
-    def flush(self) -> None:
-        """Write the events appended so far."""
-        if self._events:
-            self.store.append(self._events)
-            self._events.clear()
-
-    def append(
-        self,
-        kind: EventKind,
-        data: dict[str, JSONValue],
-        *,
-        session: str | None = None,
-        action: str | None = None,
-    ) -> int:
-        """Add an event to the log and return its place in it."""
-        text = jsonvalue.canonical(data)
-        self._seq += 1
-        self._n += 1
-        run = self._journal.run
-        digest = event_hash(
-            self._prev, self._seq, run, self._n, self.now, session, action, kind, text
-        )
-        self._events.append(
-            Event(
-                self._seq,
-                run,
-                self._n,
-                self.now,
-                session,
-                action,
-                kind,
-                text,
-                self._prev,
-                digest,
-                self._mac(digest),
-            )
-        )
-        self._prev = digest
-        return self._seq
-
-    def insert(self, record: ActionRecord | HoldRecord | SessionRecord) -> None:
-        """Add a record, sealed."""
-        self.store.insert(_TABLE[type(record)], (*record, self._mac(record.sealed())))
-
-    def update(self, record: ActionRecord | HoldRecord, was: int) -> None:
-        """Replace a record, sealed anew, whose row still has the ``last_seq`` ``was``.
-
-        Raises :class:`RecordChanged` when somebody else has changed it.
-        """
-        row = (*record, self._mac(record.sealed()))
-        if not self.store.update(_TABLE[type(record)], row, was):
-            raise RecordChanged(str(row[0]))
-
-
-_TABLE: dict[type, str] = {ActionRecord: "action", HoldRecord: "hold", SessionRecord: "session"}
 
 
 class _Unit(Generic[T]):
@@ -246,7 +61,7 @@ class Journal:
         self.liveness = liveness
         self._store = store
         self._key = key
-        self._transaction = Transaction(self, store, key)
+        self._transaction = Transaction(self.run, store, key)
         self._waiting: list[_Unit[Any]] = []
         self._n = 0
         self._prev = GENESIS

@@ -1,13 +1,18 @@
 """The rows whose content decides something, and the bytes that their MACs cover.
 
 A record is what the gate acts on: it is only ever built from a row whose MAC verified, or by the
-gate itself. ``last_seq`` is the place in the log of the last event about the record; it is under
-the MAC, so that an old row, put back, no longer agrees with the log.
+gate itself. Its fields, in the order they are listed here, are its row's columns; the last column
+is the MAC. The MAC covers the table's name and every field in that order, keys as well as content:
+a row that is changed, given another key, or moved to another table does not verify. To add a field
+or to move one is a migration that seals every row anew.
+
+``last_seq`` is always the last field: the place in the log of the last event about the record. It
+is under the MAC, so that an old row, put back, no longer agrees with the log.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from toolgate.journal.chain import row_bytes
 
@@ -82,6 +87,96 @@ class SessionRecord(NamedTuple):
         return row_bytes("session", self)
 
 
+class ProposalRecord(NamedTuple):
+    """One proposal: a plan that was handed in as a whole.
+
+    ``uid`` is the gate's own, ``proposal_id`` the proposer's name for it. ``document`` is canonical
+    JSON: what the plan is carried out from. ``status`` is a :class:`~toolgate.ir.ProposalStatus`;
+    ``run`` the gate that carries it out, or did last. After its insertion only ``status``, ``run``
+    and ``last_seq`` change. Events about it carry its uid as their ``action``. Its n-th listed
+    action (from 1) has the uid ``<uid>-<n>``, the compensation of that ``<uid>-<n>c``.
+    """
+
+    uid: str
+    project: str
+    agent: str
+    session: str
+    proposal_id: str
+    document: bytes
+    idempotency_key: str | None
+    status: str
+    run: str | None
+    created_at: int
+    last_seq: int
+
+    def sealed(self) -> bytes:
+        """Return the bytes the row's MAC covers."""
+        return row_bytes("proposal", self)
+
+
+class StateRecord(NamedTuple):
+    """One key of a session's state.
+
+    ``value`` is canonical JSON; ``None`` says that the key is absent again. ``version`` is the
+    place of the event that wrote this value: two equal versions are the same write.
+    """
+
+    session: str
+    key: str
+    value: bytes | None
+    version: int
+    last_seq: int
+
+    def sealed(self) -> bytes:
+        """Return the bytes the row's MAC covers."""
+        return row_bytes("state", self)
+
+
+class ResultRecord(NamedTuple):
+    """A result that a session remembers: of which action, for a repeat of this content.
+
+    ``at`` is when the action succeeded, microseconds since the epoch. The result itself is in the
+    log, where the action ``uid`` ended.
+    """
+
+    session: str
+    content: str
+    uid: str
+    at: int
+    last_seq: int
+
+    def sealed(self) -> bytes:
+        """Return the bytes the row's MAC covers."""
+        return row_bytes("result", self)
+
+
+class UsageRecord(NamedTuple):
+    """What has been used of one limit: ``data`` is canonical JSON."""
+
+    name: str
+    data: bytes
+    last_seq: int
+
+    def sealed(self) -> bytes:
+        """Return the bytes the row's MAC covers."""
+        return row_bytes("usage", self)
+
+
+class CheckpointRecord(NamedTuple):
+    """A session's state as it was at one moment: ``state`` is canonical JSON, an object."""
+
+    checkpoint: str
+    session: str
+    name: str
+    state: bytes
+    created_at: int
+    last_seq: int
+
+    def sealed(self) -> bytes:
+        """Return the bytes the row's MAC covers."""
+        return row_bytes("checkpoint", self)
+
+
 class ApprovalRow(NamedTuple):
     """An approver's envelope as it was put into the store: only its signature is trusted.
 
@@ -92,3 +187,27 @@ class ApprovalRow(NamedTuple):
     hold: str
     envelope: Any
     at: Any
+
+
+Record: TypeAlias = (
+    ActionRecord
+    | HoldRecord
+    | SessionRecord
+    | ProposalRecord
+    | StateRecord
+    | ResultRecord
+    | UsageRecord
+    | CheckpointRecord
+)
+
+TABLES: Final[dict[type[Record], str]] = {
+    ActionRecord: "action",
+    HoldRecord: "hold",
+    SessionRecord: "session",
+    ProposalRecord: "proposal",
+    StateRecord: "state",
+    ResultRecord: "result",
+    UsageRecord: "usage",
+    CheckpointRecord: "checkpoint",
+}
+"""The table of each kind of record: its projection."""

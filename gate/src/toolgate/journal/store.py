@@ -69,27 +69,53 @@ class Store(Protocol):
         """Return an action's last event of a kind, by index."""
 
     def events(
-        self, *, after: int = 0, action: str | None = None, session: str | None = None
+        self,
+        *,
+        after: int = 0,
+        action: str | None = None,
+        proposal: str | None = None,
+        session: str | None = None,
     ) -> Iterator[Event]:
-        """Iterate over the log in order, one consistent view of it."""
+        """Iterate over the log in order, one consistent view of it.
+
+        With ``proposal``, over its own events and those of its actions and their compensations.
+        """
 
     def insert(self, table: str, row: Row) -> None:
-        """Add a row to a projection (``action``, ``hold`` or ``session``)."""
+        """Add a row to a projection; ``table`` is one of the records' tables."""
 
     def update(self, table: str, row: Row, was: int) -> bool:
         """Replace the row of the same first column if its ``last_seq`` is ``was``; tell so."""
 
-    def get(self, table: str, key: str) -> Row | None:
-        """Return the projection's row whose first column is ``key``."""
+    def put(self, table: str, row: Row) -> None:
+        """Add a row to ``state``, ``result`` or ``usage``, or replace the one of the same key."""
+
+    def delete(self, table: str, *key: str) -> bool:
+        """Take a row out of ``result``, and tell whether there was one."""
+
+    def get(self, table: str, *key: str) -> Row | None:
+        """Return the projection's row whose first columns are ``key``."""
 
     def action_by_key(self, project: str, agent: str, key: str) -> Row | None:
         """Return the action that an idempotency key names."""
+
+    def proposal_by_key(self, project: str, agent: str, key: str) -> Row | None:
+        """Return the proposal that an idempotency key names."""
 
     def action_by_content(self, session: str, content: str) -> Row | None:
         """Return a session's latest action of this content that is held or that a person denied."""
 
     def executing(self) -> Iterator[Row]:
         """Iterate over the actions that are executing, by index."""
+
+    def actions_of(self, proposal: str) -> list[Row]:
+        """Return the actions whose uids begin with a proposal's and a hyphen, by uid."""
+
+    def running_proposals(self) -> Iterator[Row]:
+        """Iterate over the proposals that are running, by index."""
+
+    def states(self, session: str) -> list[Row]:
+        """Return a session's state, in the order of the keys' UTF-8."""
 
     def holds(self, status: str | None, limit: int, after: str | None) -> list[Row]:
         """Return holds in the order they were opened, of one status or of all, after a hold id."""

@@ -7,15 +7,20 @@ What is checked, in this order:
    before it;
 3. each event's hash is that of its content, and its MAC is the journal key's;
 4. each row's MAC is the journal key's;
-5. each action's last event is the one that its row stands at, or its hold's row while it is held;
-   no action and no hold lacks its row; each session was opened once, where its row says;
-6. no action was executed twice, and no idempotency key names two actions.
+5. each action's last event is the one that its row stands at, or its hold's row while it is held,
+   each proposal's last event is the one that its row stands at; no action, hold or proposal lacks
+   its row; each session was opened once, where its row says;
+6. no action was executed twice, and no idempotency key names two actions, or two proposals;
+7. each key of a session's state was written where its row says, and nobody has written it since;
+   no key that was written lacks its row;
+8. each checkpoint was saved where its row says, and none lacks its row; what a session remembers,
+   and what was used of a limit, stands at an event of the log.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from toolgate import jsonvalue
@@ -23,11 +28,31 @@ from toolgate.errors import JournalTampered
 from toolgate.ir import ActionStatus
 from toolgate.journal.chain import GENESIS, JournalKey, hash_of
 from toolgate.journal.events import Event, EventKind
-from toolgate.journal.records import ActionRecord, HoldRecord, SessionRecord
-from toolgate.journal.store import Row, Store
+from toolgate.journal.reader import R, Reader
+from toolgate.journal.records import (
+    TABLES,
+    ActionRecord,
+    CheckpointRecord,
+    HoldRecord,
+    ProposalRecord,
+    ResultRecord,
+    SessionRecord,
+    StateRecord,
+    UsageRecord,
+)
+from toolgate.journal.store import Store
 
 EVERY = 4096
 """Events between two reports of progress."""
+
+_STATE_EVENTS = frozenset(
+    {
+        EventKind.STATE_CHANGED,
+        EventKind.STATE_ROLLED_BACK,
+        EventKind.CHECKPOINT_RESTORED,
+    }
+)
+"""The events that write a session's state."""
 
 
 @dataclass(slots=True)
@@ -58,6 +83,9 @@ class _Log:
     opened: dict[str | None, int] = field(default_factory=dict)
     holds: set[str] = field(default_factory=set)
     executed: set[str] = field(default_factory=set)
+    proposals: dict[str | None, int] = field(default_factory=dict)
+    states: dict[tuple[str | None, str], int] = field(default_factory=dict)
+    checkpoints: dict[int, str | None] = field(default_factory=dict)
 
 
 def verify(store: Store, key: JournalKey, progress: Callable[[int], None]) -> Report:
@@ -75,7 +103,9 @@ def verify(store: Store, key: JournalKey, progress: Callable[[int], None]) -> Re
             if report.events % EVERY == 0:
                 progress(report.events)
         report.runs = len(log.chains)
-        report.rows = _check_rows(store, log, key)
+        rows = _Rows(store, log, key)
+        rows.check()
+        report.rows = rows.count
     except JournalTampered as error:
         report.problem = str(error)
     report.runs = len(log.chains)
@@ -103,6 +133,11 @@ def _check_event(event: Event, log: _Log, key: JournalKey) -> None:
     except TypeError:
         raise JournalTampered(f"{where} was changed: a field is of a wrong type") from None
     log.seq, chain.n, chain.head = event.seq, event.n, event.hash
+    _take_down(event, where, log)
+
+
+def _take_down(event: Event, where: str, log: _Log) -> None:
+    """Keep what a genuine event says about the rows there must be."""
     if event.kind == EventKind.SESSION_OPENED:
         if event.session in log.opened:
             raise JournalTampered(f"{where} opens a session a second time")
@@ -113,76 +148,176 @@ def _check_event(event: Event, log: _Log, key: JournalKey) -> None:
         if event.action in log.executed:
             raise JournalTampered(f"{where} executes an action a second time")
         log.executed.add(event.action)
+    elif event.kind == EventKind.PROPOSAL_RECEIVED:
+        if event.action in log.proposals:
+            raise JournalTampered(f"{where} receives a proposal a second time")
+        log.proposals[event.action] = event.seq
+    elif event.kind == EventKind.CHECKPOINT_SAVED:
+        log.checkpoints[event.seq] = event.session
+    elif event.kind in _STATE_EVENTS:
+        for name in _written(event):
+            log.states[event.session, name] = event.seq
     if event.action is not None:
         log.last[event.action] = event.seq
 
 
-def _check_rows(store: Store, log: _Log, key: JournalKey) -> int:
-    stands: dict[str, int] = {}
-    held: set[str] = set()
-    keys: set[tuple[str, str, str]] = set()
-    rows = 0
-    for row in store.rows("action"):
-        action = ActionRecord(*row[:-1])
-        _check_row(f"the row of action {action.uid}", action, row, key)
-        stands[action.uid] = action.last_seq
-        if action.status == ActionStatus.HELD:
-            held.add(action.uid)
-        if action.idempotency_key is not None:
-            named = (action.project, action.agent, action.idempotency_key)
-            if named in keys:
-                raise JournalTampered(f"two actions carry the idempotency key of {action.uid}")
-            keys.add(named)
-        rows += 1
-    for row in store.rows("hold"):
-        hold = HoldRecord(*row[:-1])
-        _check_row(f"the row of hold {hold.hold_id}", hold, row, key)
-        log.holds.discard(hold.hold_id)
-        if (hold.uid in held) != (hold.status == "pending"):
+def _written(event: Event) -> Iterator[str]:
+    """Yield the keys of state that an event says it wrote."""
+    data = jsonvalue.parse(event.data)
+    for change in (*data.get("changes", ()), *data.get("restored", ())):
+        yield change if isinstance(change, str) else change["key"]
+
+
+class _Rows:
+    """The rows of every projection, held against the log."""
+
+    def __init__(self, store: Store, log: _Log, key: JournalKey) -> None:
+        self.count = 0
+        self._store = store
+        self._reader = Reader(store, key)
+        self._log = log
+        self._stands: dict[str, int] = {}
+        self._held: set[str] = set()
+        self._named: set[tuple[str, str, str, str]] = set()
+
+    def check(self) -> None:
+        """Check all of them; raises :class:`JournalTampered` at the first that is wrong."""
+        self._actions()
+        self._holds()
+        self._sessions()
+        self._proposals()
+        for uid, seq in self._log.last.items():
+            self._in_place(uid, seq)
+        for uid in self._stands.keys() - self._log.last.keys():
+            raise JournalTampered(f"{self._called(uid)} has a row, and no event speaks of it")
+        self._states()
+        self._checkpoints()
+        for result in self._all(ResultRecord):
+            what = f"what session {result.session} remembers of action {result.uid}"
+            self._of_session(what, result.last_seq, result.session)
+            if result.uid not in self._stands:
+                raise JournalTampered(f"{what} is of no action: it has no row")
+        for usage in self._all(UsageRecord):
+            self._event(f"the usage of {usage.name}", usage.last_seq)
+
+    def _all(self, kind: type[R]) -> Iterator[R]:
+        for row in self._store.rows(TABLES[kind]):
+            try:
+                yield self._reader.verified(kind, row)
+            except JournalTampered:
+                raise JournalTampered(
+                    f"the row of {TABLES[kind]} {row[0]} was not written with the journal key, or "
+                    "was changed since"
+                ) from None
+            self.count += 1
+
+    def _actions(self) -> None:
+        for action in self._all(ActionRecord):
+            self._stands[action.uid] = action.last_seq
+            if action.status == ActionStatus.HELD:
+                self._held.add(action.uid)
+            self._name(action)
+
+    def _holds(self) -> None:
+        for hold in self._all(HoldRecord):
+            self._log.holds.discard(hold.hold_id)
+            if (hold.uid in self._held) != (hold.status == "pending"):
+                raise JournalTampered(
+                    f"the rows of hold {hold.hold_id} and action {hold.uid} do not agree: an old "
+                    "row was put back"
+                )
+            if hold.uid in self._held:
+                # While it is held, an action's log goes on with its hold's.
+                self._stands[hold.uid] = hold.last_seq
+        for hold_id in self._log.holds:
+            raise JournalTampered(f"the row of hold {hold_id} is missing")
+
+    def _sessions(self) -> None:
+        for session in self._all(SessionRecord):
+            if self._log.opened.pop(session.session, None) != session.last_seq:
+                raise JournalTampered(
+                    f"no event says that session {session.session} was opened at "
+                    f"{session.last_seq}: the log was cut"
+                )
+        for name, seq in self._log.opened.items():
+            raise JournalTampered(f"the row of session {name} is missing; event {seq} speaks of it")
+
+    def _proposals(self) -> None:
+        for proposal in self._all(ProposalRecord):
+            if proposal.uid not in self._log.proposals or proposal.uid in self._stands:
+                raise JournalTampered(
+                    f"no event says that proposal {proposal.uid} was received: the log was cut"
+                )
+            self._stands[proposal.uid] = proposal.last_seq
+            self._name(proposal)
+
+    def _name(self, record: ActionRecord | ProposalRecord) -> None:
+        key = record.idempotency_key
+        if key is not None:
+            table = TABLES[type(record)]
+            named = (table, record.project, record.agent, key)
+            if named in self._named:
+                raise JournalTampered(f"two {table}s carry the idempotency key of {record.uid}")
+            self._named.add(named)
+
+    def _in_place(self, uid: str, seq: int) -> None:
+        stands = self._stands.get(uid)
+        if stands is None:
             raise JournalTampered(
-                f"the rows of hold {hold.hold_id} and action {hold.uid} do not agree: an old row "
-                "was put back"
+                f"the row of {self._called(uid)} is missing; event {seq} speaks of it"
             )
-        if hold.uid in held:
-            # While it is held, an action's log goes on with its hold's.
-            stands[hold.uid] = hold.last_seq
-        rows += 1
-    for row in store.rows("session"):
-        session = SessionRecord(*row[:-1])
-        _check_row(f"the row of session {session.session}", session, row, key)
-        if log.opened.pop(session.session, None) != session.last_seq:
+        if stands != seq:
             raise JournalTampered(
-                f"no event says that session {session.session} was opened at {session.last_seq}: "
-                "the log was cut"
+                f"the row of {self._called(uid)} stands at event {stands}, the log at {seq}: an "
+                "old row was put back, or the log was cut"
             )
-        rows += 1
-    for hold_id in log.holds:
-        raise JournalTampered(f"the row of hold {hold_id} is missing")
-    for name, seq in log.opened.items():
-        raise JournalTampered(f"the row of session {name} is missing; event {seq} speaks of it")
-    _compare(stands, log.last.items())
-    for uid in stands.keys() - log.last.keys():
-        raise JournalTampered(f"action {uid} has a row, and no event speaks of it")
-    return rows
 
+    def _called(self, uid: str) -> str:
+        return f"{'proposal' if uid in self._log.proposals else 'action'} {uid}"
 
-def _check_row(
-    what: str, record: ActionRecord | HoldRecord | SessionRecord, row: Row, key: JournalKey
-) -> None:
-    try:
-        genuine = secrets.compare_digest(key.mac(record.sealed()), row[-1])
-    except TypeError:
-        genuine = False
-    if not genuine:
-        raise JournalTampered(f"{what} was not written with the journal key, or was changed since")
-
-
-def _compare(stands: dict[str, int], last: Iterable[tuple[str, int]]) -> None:
-    for uid, seq in last:
-        if uid not in stands:
-            raise JournalTampered(f"the row of action {uid} is missing; event {seq} speaks of it")
-        if stands[uid] != seq:
+    def _states(self) -> None:
+        for state in self._all(StateRecord):
+            what = f"the state {state.key!r} of session {state.session}"
+            event = self._of_session(what, state.last_seq, state.session)
+            last = self._log.states.pop((state.session, state.key), 0)
+            if event.kind not in _STATE_EVENTS or state.last_seq < last:
+                raise JournalTampered(
+                    f"the row of {what} stands at event {state.last_seq}, the log at {last}: an "
+                    "old row was put back, or the log was cut"
+                )
+            if state.version == 0 and state.value is None:
+                # Nobody had written it before what was undone.
+                continue
+            written = self._of_session(what, state.version, state.session)
+            if written.kind not in _STATE_EVENTS or state.key not in _written(written):
+                raise JournalTampered(f"the event {state.version} did not write {what}")
+        for (session, name), seq in self._log.states.items():
             raise JournalTampered(
-                f"the row of action {uid} stands at event {stands[uid]}, the log at {seq}: an old "
-                "row was put back, or the log was cut"
+                f"the row of the state {name!r} of session {session} is missing; event {seq} "
+                "wrote it"
             )
+
+    def _checkpoints(self) -> None:
+        saved = self._log.checkpoints
+        for checkpoint in self._all(CheckpointRecord):
+            if saved.pop(checkpoint.last_seq, None) != checkpoint.session:
+                raise JournalTampered(
+                    f"no event says that checkpoint {checkpoint.checkpoint} was saved at "
+                    f"{checkpoint.last_seq}: the log was cut"
+                )
+        for seq in saved:
+            raise JournalTampered(f"the row of a checkpoint is missing; event {seq} saved it")
+
+    def _event(self, what: str, seq: int) -> Event:
+        event = self._store.event(seq) if 1 <= seq <= self._log.seq else None
+        if event is None:
+            raise JournalTampered(
+                f"{what} stands at event {seq}, which is missing: the log was cut"
+            )
+        return event
+
+    def _of_session(self, what: str, seq: int, session: str) -> Event:
+        event = self._event(what, seq)
+        if event.session != session:
+            raise JournalTampered(f"{what} stands at event {seq}, which is of another session")
+        return event

@@ -9,43 +9,50 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
-from toolgate.errors import JournalTampered, JournalUnavailable, ToolgateError
+from toolgate.errors import JournalTampered, JournalUnavailable
 from toolgate.ir import Outcome
-from toolgate.journal.journal import Journal, RecordChanged
+from toolgate.journal.journal import Journal, Transaction
+from toolgate.journal.records import SessionRecord
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel.records import Call, view_hold
-from toolgate.kernel.result import CANCELLED, Ending, ToolLost, ToolReply, ToolTimeout, ending
-from toolgate.kernel.steps import Claim, Held, Joined, Settings, Step, Steps
+from toolgate.kernel.allowance import Exhausted, NoToken, Usage
+from toolgate.kernel.attempts import CANCEL_GRACE, wait_before
+from toolgate.kernel.holds import view_hold
+from toolgate.kernel.recording import Recorder
+from toolgate.kernel.records import Call
+from toolgate.kernel.result import (
+    CANCELLED,
+    Ending,
+    ToolLost,
+    ToolReply,
+    ToolTimeout,
+    concluded,
+    ending,
+)
+from toolgate.kernel.running import Attempt, Running
+from toolgate.kernel.step import Claim, Held, Joined, Settings, Step
+from toolgate.kernel.steps import Steps
+from toolgate.kernel.tools import RegisteredTool
 from toolgate.kernel.waiting import Waiting
 
-RECORD_RETRIES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Seconds between the tries to record the end of a body that ran, before its caller is told."""
-RECORD_AGAIN: Final = 2.0
-"""Seconds between further tries, for as long as the gate lives."""
+RequestId: TypeAlias = int | str
+"""The request that a body belongs to, as its runner knows it."""
 
-
-class Unrecorded(JournalUnavailable):
-    """The body ran, and how it ended could not be recorded; ``uid`` names the action."""
-
-    def __init__(self, uid: str, cause: Exception) -> None:
-        """``cause`` is why the journal could not be written."""
-        self.uid = uid
-        super().__init__(
-            f"the tool of action {uid} ran, but how it ended could not be recorded: {cause}. It is "
-            "not run again; the gate goes on trying to record it"
-        )
+TOKEN_PATIENCE: Final = 120.0
+"""Seconds that a call waits for its rate limit at most, when nobody has set it a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolRun:
     """An order to run a tool's body. ``call`` is the id of the request it belongs to."""
 
-    call: int | str
+    call: RequestId
     tool: str
     args: dict[str, JSONValue]
     uid: str
@@ -63,45 +70,51 @@ class ToolRunner(Protocol):
         """Ask that a body stop; it may go on all the same."""
 
 
-class _Running:
-    """A body under way. Its reply may come in time, late, or never."""
+@dataclass(frozen=True, slots=True)
+class _GivenUp:
+    """The last failure stands after all; ``claim`` is as the journal knows it."""
 
-    __slots__ = ("_on_late", "claim", "joined", "replied")
-
-    def __init__(self, claim: Claim, on_late: Callable[[Claim, ToolReply], None]) -> None:
-        self.claim = claim
-        self.replied: asyncio.Future[ToolReply] = asyncio.get_running_loop().create_future()
-        self.joined: list[asyncio.Future[Outcome]] = []
-        self._on_late = on_late
-
-    def reply(self, reply: ToolReply) -> None:
-        if not self.replied.done():
-            self.replied.set_result(reply)
-        elif not isinstance(reply, ToolLost):
-            self._on_late(self.claim, reply)
+    claim: Claim
 
 
 class Engine:
-    """The kernel of one session. Its coroutines may run concurrently, on one event loop."""
+    """Executes single actions. Its coroutines may run concurrently, on one event loop."""
 
     def __init__(
-        self, journal: Journal, steps: Steps, settings: Settings, session: str, runner: ToolRunner
+        self,
+        journal: Journal,
+        steps: Steps,
+        settings: Settings,
+        session: SessionRecord,
+        runner: ToolRunner,
     ) -> None:
-        """``runner`` runs the bodies; ``session`` is the one that ``steps`` was made for."""
+        """``runner`` runs the bodies; ``session`` is the one that new calls belong to."""
+        self.steps = steps
+        self.closing = False
+        """Whether the gate is shutting down: nothing starts any more."""
+        self.in_flight = 0
+        """How many calls are under way; one that waits for people is not."""
         self._journal = journal
-        self._steps = steps
         self._settings = settings
         self._session = session
         self._runner = runner
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._waiting = Waiting(journal)
-        self._recording: set[asyncio.Task[None]] = set()
-        self._closing = False
-        self.in_flight = 0
-        """How many calls are under way; one that waits for people is not."""
+        self._pauses: set[asyncio.Future[None]] = set()
+        self._parents: dict[str, str] = {}
+        self.recorder = Recorder(journal, steps)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count what is done within as one call under way."""
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
 
     async def govern(
-        self, call: Call, request: int | str, cancelled: asyncio.Future[None]
+        self, call: Call, request: RequestId, cancelled: asyncio.Future[None]
     ) -> Outcome:
         """Propose a call and bring it to an outcome, or to a hold.
 
@@ -113,16 +126,59 @@ class Engine:
         """
         self.in_flight += 1
         try:
-            proposed = self._steps.prepare(call)
-            step = await self._journal.transact(lambda tx: self._steps.propose(tx, proposed))
-            if isinstance(step, Held) and step.opened and cancelled.done():
-                return await self.withdraw(step.uid, "cancelled by the caller")
-            return await self._carry_out(step, request, cancelled)
+            return await self.act(call, self._session, request, cancelled)
         finally:
             self.in_flight -= 1
 
+    async def act(
+        self,
+        call: Call,
+        session: SessionRecord,
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+        usage: Usage | None = None,
+    ) -> Outcome:
+        """Propose a call in ``session``, single or of a proposal, as :meth:`govern` does."""
+        prepared = self.steps.judge.prepare(call)
+        step = await self._journal.transact(
+            lambda tx: self.steps.propose(tx, session, prepared, usage)
+        )
+        if isinstance(step, NoToken):
+            step = await self._wait_for_token(
+                step,
+                cancelled,
+                call.timeout or _patience(prepared.tool),
+                lambda tx, patient: self.steps.propose(
+                    tx, session, prepared, usage, patient=patient
+                ),
+            )
+        if isinstance(step, Held):
+            if step.opened and cancelled.done():
+                return await self.withdraw(step.uid, "cancelled by the caller")
+            if call.parent is not None:
+                self._parents[step.uid] = call.parent
+        return await self._carry_out(step, request, cancelled, usage)
+
+    async def bring_on(
+        self,
+        uid: str,
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+        usage: Usage | None = None,
+    ) -> Outcome:
+        """Bring a held action on, without waiting for people."""
+        step = await self._journal.transact(lambda tx: self.steps.resume(tx, uid, usage))
+        if isinstance(step, NoToken):
+            step = await self._wait_for_token(
+                step,
+                cancelled,
+                TOKEN_PATIENCE,
+                lambda tx, patient: self.steps.resume(tx, uid, usage, patient=patient),
+            )
+        return await self._carry_out(step, request, cancelled, usage)
+
     async def resume(
-        self, uid: str, request: int | str, wait: float | None, cancelled: asyncio.Future[None]
+        self, uid: str, request: RequestId, wait: float | None, cancelled: asyncio.Future[None]
     ) -> Outcome:
         """Bring a held action on: run it once it is approved, waiting up to ``wait`` seconds.
 
@@ -135,23 +191,46 @@ class Engine:
         while True:
             self.in_flight += 1
             try:
-                step = await self._journal.transact(lambda tx: self._steps.resume(tx, uid))
+                step = await self._journal.transact(lambda tx: self.steps.resume(tx, uid))
                 if not isinstance(step, Held):
-                    return await self._carry_out(step, request, cancelled)
+                    if isinstance(step, NoToken):
+                        return await self.bring_on(uid, request, cancelled)
+                    return await self._carry_out(step, request, cancelled, None)
             finally:
                 self.in_flight -= 1
             if cancelled.done():
-                if step.session == self._session:
+                if step.session == self._session.session:
                     return await self.withdraw(uid, "the caller no longer waits")
                 return step.outcome
-            if self._closing or (until is not None and loop.time() >= until):
+            if self.closing or (until is not None and loop.time() >= until):
                 return step.outcome
-            alarm = self._alarm(step.deadline, until)
-            await self._waiting.wait(step.hold_id, cancelled, alarm)
+            await self.wait_for(uid, (step.hold_id,), cancelled, step.deadline, until)
+
+    async def wait_for(
+        self,
+        uid: str,
+        holds: Collection[str],
+        cancelled: asyncio.Future[None],
+        deadline: int | None,
+        until: float | None,
+    ) -> None:
+        """Return when one of ``holds`` may have moved on, ``cancelled`` is done, or it is time.
+
+        ``deadline`` is when a hold expires (microseconds), ``until`` a time of the event loop. The
+        bodies that wait for ``uid`` by a call of their own are given the time back.
+        """
+        waiting = list(self._ancestors(uid))
+        for running in waiting:
+            running.pause()
+        try:
+            await self._waiting.wait(holds, cancelled, self._alarm(deadline, until))
+        finally:
+            for running in waiting:
+                running.go_on()
 
     async def withdraw(self, uid: str, reason: str = "withdrawn by the agent") -> Outcome:
         """Take a held action back: a later approval runs nothing. Others are left as they are."""
-        outcome = await self._journal.transact(lambda tx: self._steps.withdraw(tx, uid, reason))
+        outcome = await self._journal.transact(lambda tx: self.steps.withdraw(tx, uid, reason))
         if outcome.hold is not None:
             self._waiting.wake(outcome.hold["hold_id"])
         return outcome
@@ -191,16 +270,22 @@ class Engine:
 
     async def drain(self, seconds: float) -> None:
         """Wait up to ``seconds`` for the bodies under way; those that go on are put in doubt."""
-        self._closing = True
-        under_way = [running.replied for running in self._running.values()]
+        self.closing = True
+        for pause in self._pauses:
+            _wake(pause)
+        under_way = [running.attempt.replied for running in self._executing()]
         if under_way and seconds > 0:
             await asyncio.wait(under_way, timeout=seconds)
-        for running in list(self._running.values()):
-            running.reply(ToolLost("the gate was shut down while it ran"))
+        for running in self._executing():
+            running.attempt.reply(ToolLost("the gate was shut down while it ran"))
         self._waiting.wake_all()
 
     async def _carry_out(
-        self, step: Step, request: int | str, cancelled: asyncio.Future[None]
+        self,
+        step: Step,
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+        usage: Usage | None,
     ) -> Outcome:
         """Do what a step decided, now that it is durable."""
         match step:
@@ -210,100 +295,178 @@ class Engine:
                 return step.outcome
             case Joined(uid):
                 return await self._join(uid)
+            case NoToken():
+                raise ValueError("a call that waits for a token has not been decided")
             case Claim() if cancelled.done():
-                return await self._record(step, CANCELLED, 0.0)
+                return await self.recorder.record(step, CANCELLED, 0.0, usage)
             case Claim():
-                return await self._execute(step, request)
+                return await self._execute(step, request, cancelled, usage)
 
-    async def _execute(self, claim: Claim, request: int | str) -> Outcome:
+    async def _wait_for_token(
+        self,
+        step: NoToken,
+        cancelled: asyncio.Future[None],
+        patience: float,
+        again: Callable[[Transaction, bool], Step],
+    ) -> Step:
+        """Try a step again when its rate limit has a token, for up to ``patience`` seconds."""
         loop = asyncio.get_running_loop()
+        until = loop.time() + patience
+        waiting: Step = step
+        while isinstance(waiting, NoToken):
+            patient = loop.time() + waiting.wait < until and not self.closing
+            if patient:
+                await self._pause(waiting.wait, cancelled)
+                patient = not (cancelled.done() or self.closing)
+            waiting = await self._journal.transact(lambda tx, p=patient: again(tx, p))  # type: ignore[misc]
+        return waiting
+
+    async def _execute(
+        self,
+        claim: Claim,
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+        usage: Usage | None,
+    ) -> Outcome:
         uid = claim.record.uid
-        running = _Running(claim, self._settle_late)
+        running = Running(claim.call.parent, self._expire)
         self._running[uid] = running
-        started = time.perf_counter()
-        timer = loop.call_later(claim.timeout, self._expire, running)
-        order = ToolRun(
-            request, claim.record.tool, claim.args, uid, claim.record.attempts, claim.timeout
-        )
+        took = 0.0
         try:
-            self._runner.run(order, running.reply)
-            reply = await running.replied
-            duration_ms = round((time.perf_counter() - started) * 1000, 3)
-            outcome = await self._record(claim, ending(claim.tool, reply), duration_ms)
+            while True:
+                started = time.perf_counter()
+                reply = await self._attempt(running, claim, request)
+                took += (time.perf_counter() - started) * 1000
+                end = ending(claim.tool, reply)
+                again = await self._try_again(claim, reply, end, cancelled, usage)
+                if not isinstance(again, Claim):
+                    break
+                claim = again
+            if again is not None:
+                claim = again.claim
+            end = concluded(claim.call.action, end)
+            outcome = await self.recorder.record(claim, end, round(took, 3), usage)
         except BaseException as error:
             for waiter in running.joined:
                 if not waiter.done():
                     waiter.set_exception(error)
             raise
         finally:
-            timer.cancel()
             del self._running[uid]
         for waiter in running.joined:
             if not waiter.done():
                 waiter.set_result(outcome)
         return outcome
 
-    def _expire(self, running: _Running) -> None:
-        if not running.replied.done():
-            running.reply(ToolTimeout(running.claim.timeout))
-            self._runner.cancel(running.claim.record.uid, "timeout")
+    async def _attempt(self, running: Running, claim: Claim, request: RequestId) -> ToolReply:
+        """Run the body once and return what came of it; a body may have to be cancelled."""
+        attempt = Attempt(claim, self.recorder.settle_late)
+        order = ToolRun(
+            request,
+            claim.call.tool,
+            claim.call.args,
+            claim.record.uid,
+            claim.record.attempts,
+            claim.timeout,
+        )
+        running.begin(attempt)
+        try:
+            self._runner.run(order, attempt.reply)
+            return await attempt.replied
+        finally:
+            running.end()
+
+    async def _try_again(
+        self,
+        claim: Claim,
+        reply: ToolReply,
+        end: Ending,
+        cancelled: asyncio.Future[None],
+        usage: Usage | None,
+    ) -> Claim | _GivenUp | None:
+        """Wait, and claim another attempt, if there is to be one.
+
+        ``None``: the failure stands, and nothing was written about it yet.
+        """
+        action, contract = claim.call.action, claim.tool.contract
+        wait = wait_before(action, contract, reply, end, claim.record.attempts, random.random())  # noqa: S311
+        if wait is None or end.error is None or cancelled.done() or self.closing:
+            return None
+        error, first_wait = end.error, wait
+        try:
+            claim = await self._journal.transact(
+                lambda tx: self.steps.retry(tx, claim, error, first_wait)
+            )
+        except JournalUnavailable:
+            return None
+        until = asyncio.get_running_loop().time() + claim.timeout
+        while True:
+            await self._pause(wait, cancelled)
+            if cancelled.done() or self.closing:
+                return _GivenUp(claim)
+            try:
+                again = await self._journal.transact(
+                    lambda tx: self.steps.attempt(tx, claim, usage)
+                )
+            except JournalUnavailable:
+                return _GivenUp(claim)
+            if isinstance(again, Claim):
+                return again
+            if isinstance(again, Exhausted):
+                return _GivenUp(claim)
+            wait = again.wait
+            if asyncio.get_running_loop().time() + wait > until:
+                return _GivenUp(claim)
+
+    def _expire(self, attempt: Attempt) -> None:
+        """A body has had its time: it is told to end, and an idempotent one is waited for."""
+        if attempt.replied.done():
+            return
+        claim = attempt.claim
+        self._runner.cancel(claim.record.uid, "timeout")
+        timed_out = ToolTimeout(claim.timeout)
+        if claim.tool.contract.idempotent:
+            attempt.timed_out = timed_out
+            asyncio.get_running_loop().call_later(CANCEL_GRACE, attempt.give_up)
+        else:
+            attempt.reply(timed_out)
+
+    def _executing(self) -> list[Any]:
+        return [running for running in self._running.values() if running.attempt is not None]
+
+    def _ancestors(self, uid: str) -> Iterator[Running]:
+        """Iterate over the bodies under way that wait for an action by calls of their own."""
+        parent = self._parents.get(uid)
+        while parent is not None and (running := self._running.get(parent)) is not None:
+            yield running
+            parent = running.parent
+
+    async def _pause(self, seconds: float, cancelled: asyncio.Future[None]) -> None:
+        """Wait ``seconds``, or until ``cancelled`` is done or the gate closes."""
+        loop = asyncio.get_running_loop()
+        pause: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _wake, pause)
+        self._pauses.add(pause)
+
+        def on_cancel(_: asyncio.Future[None]) -> None:
+            _wake(pause)
+
+        cancelled.add_done_callback(on_cancel)
+        try:
+            await pause
+        finally:
+            timer.cancel()
+            cancelled.remove_done_callback(on_cancel)
+            self._pauses.discard(pause)
 
     async def _join(self, uid: str) -> Outcome:
         """Return the outcome of a body that runs in this gate already, once it has one."""
         running = self._running.get(uid)
         if running is None:
-            return await self._journal.transact(lambda tx: self._steps.recall(tx, uid))
+            return await self._journal.transact(lambda tx: self.steps.recall(tx, uid))
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         running.joined.append(waiter)
         return dataclasses.replace(await waiter, replayed=True)
-
-    async def _record(self, claim: Claim, end: Ending, duration_ms: float) -> Outcome:
-        """Record how a body ended. It ran: while the journal cannot be written, it is tried again.
-
-        Raises :class:`Unrecorded` when that took too long; the tries go on in the background.
-        """
-        for pause in (*RECORD_RETRIES, None):
-            try:
-                return await self._record_once(claim, end, duration_ms)
-            except JournalUnavailable as error:
-                if pause is None:
-                    self._in_background(self._record_some_day(claim, end, duration_ms))
-                    raise Unrecorded(claim.record.uid, error) from error
-                await asyncio.sleep(pause)
-        raise AssertionError("the last try returns or raises")
-
-    async def _record_once(self, claim: Claim, end: Ending, duration_ms: float | None) -> Outcome:
-        took = duration_ms or 0.0
-        try:
-            return await self._journal.transact(lambda tx: self._steps.end(tx, claim, end, took))
-        except RecordChanged:
-            # Another gate took this one for dead and put the action in doubt: this settles it.
-            return await self._journal.transact(lambda tx: self._steps.settle(tx, claim, end, took))
-
-    async def _record_some_day(self, claim: Claim, end: Ending, duration_ms: float) -> None:
-        while True:
-            await asyncio.sleep(RECORD_AGAIN)
-            try:
-                await self._record_once(claim, end, duration_ms)
-            except JournalUnavailable:
-                continue
-            return
-
-    def _settle_late(self, claim: Claim, reply: ToolReply) -> None:
-        async def settle() -> None:
-            end = ending(claim.tool, reply)
-            try:
-                await self._journal.transact(lambda tx: self._steps.settle(tx, claim, end, None))
-            except ToolgateError:
-                # It stays in doubt, as its caller was told.
-                return
-
-        self._in_background(settle())
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._recording.add(task)
-        task.add_done_callback(self._recording.discard)
 
     def _alarm(self, deadline: int | None, until: float | None) -> float | None:
         """Return the loop time at which a waiter must look again on its own account."""
@@ -312,3 +475,13 @@ class Engine:
         left = max(deadline - self._journal.now(), 0) / 1e6 + 0.001
         expires = asyncio.get_running_loop().time() + left
         return expires if until is None else min(expires, until)
+
+
+def _patience(tool: RegisteredTool | None) -> float:
+    """Return the seconds that a call waits for its rate limit: as long as its body may take."""
+    return TOKEN_PATIENCE if tool is None else tool.contract.timeout
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

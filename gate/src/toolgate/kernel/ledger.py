@@ -9,35 +9,41 @@ import hashlib
 from dataclasses import dataclass
 
 from toolgate import clock, jsonvalue
-from toolgate.approvals.hold import Hold, deadline_of, hold_digest
+from toolgate.approvals.hold import deadline_of, hold_digest
 from toolgate.approvals.tally import HoldState, Tally
-from toolgate.ir import ActionStatus, OutcomeError
+from toolgate.ir import ActionStatus, OutcomeError, OutcomeKind
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Transaction, new_id
-from toolgate.journal.records import ActionRecord, ApprovalRow, HoldRecord
+from toolgate.journal.records import ActionRecord, ApprovalRow, HoldRecord, ResultRecord
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel.records import Call
+from toolgate.kernel import state
+from toolgate.kernel.records import Call, consequences
 from toolgate.kernel.result import Ending
+from toolgate.plan import effects
 from toolgate.policy.verdict import ApprovalRequirement, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Writes for one project, agent, session and run."""
+    """Writes for one project, agent and run."""
 
     project: str
     agent: str
-    session: str
     run: str
 
-    def propose(self, tx: Transaction, call: Call, uid: str) -> None:
+    def propose(self, tx: Transaction, session: str, call: Call, uid: str) -> None:
         """Journal that a call is proposed, as the action ``uid``."""
         data: dict[str, JSONValue] = {"tool": call.tool, "args": call.args}
-        for name in ("idempotency_key", "parent", "metadata"):
+        for name in ("idempotency_key", "parent", "metadata", "proposal"):
             value = getattr(call, name)
             if value is not None:
                 data[name] = value
-        tx.append(EventKind.ACTION_PROPOSED, data, session=self.session, action=uid)
+        if call.timeout is not None:
+            data["timeout_ms"] = round(call.timeout * 1000)
+        if call.proposal is not None:
+            data["action_id"] = call.action.id
+            data["type"] = call.action.type.value
+        tx.append(EventKind.ACTION_PROPOSED, data, session=session, action=uid)
 
     def decide(
         self, tx: Transaction, session: str, uid: str, decision: dict[str, JSONValue]
@@ -48,6 +54,7 @@ class Ledger:
     def insert(
         self,
         tx: Transaction,
+        session: str,
         call: Call,
         uid: str,
         status: ActionStatus,
@@ -55,6 +62,7 @@ class Ledger:
         *,
         kind: str | None = None,
         hold: str | None = None,
+        attempts: int = 0,
     ) -> ActionRecord:
         """Insert the row of a call that has just been decided."""
         executing = status is ActionStatus.EXECUTING
@@ -62,7 +70,7 @@ class Ledger:
             uid=uid,
             project=self.project,
             agent=self.agent,
-            session=self.session,
+            session=session,
             tool=call.tool,
             args=call.args_json,
             content=call.content,
@@ -70,7 +78,7 @@ class Ledger:
             status=status.value,
             kind=kind,
             run=self.run if executing else None,
-            attempts=1 if executing else 0,
+            attempts=1 if executing else attempts,
             hold=hold,
             created_at=tx.now,
             last_seq=last_seq,
@@ -78,34 +86,74 @@ class Ledger:
         tx.insert(record)
         return record
 
-    def reject(self, tx: Transaction, call: Call, uid: str, error: OutcomeError) -> ActionRecord:
-        """End a call that was never admitted."""
-        seq = self._ended(tx, self.session, uid, ActionStatus.REJECTED, error)
-        return self.insert(tx, call, uid, ActionStatus.REJECTED, seq, kind=error.kind.value)
+    def refuse(
+        self,
+        tx: Transaction,
+        session: str,
+        call: Call,
+        uid: str,
+        status: ActionStatus,
+        error: OutcomeError,
+    ) -> ActionRecord:
+        """End a call that never started: rejected, or skipped."""
+        seq = self._ended(tx, session, uid, status, error)
+        return self.insert(tx, session, call, uid, status, seq, kind=error.kind.value)
 
-    def execute(self, tx: Transaction, call: Call, uid: str, timeout: float) -> ActionRecord:
+    def execute(
+        self, tx: Transaction, session: str, call: Call, uid: str, timeout: float
+    ) -> ActionRecord:
         """Claim a call that policy allows for this run, before its body may start."""
-        seq = self._executing(tx, self.session, uid, timeout)
-        return self.insert(tx, call, uid, ActionStatus.EXECUTING, seq)
+        seq = self._executing(tx, session, uid, 1, timeout)
+        return self.insert(tx, session, call, uid, ActionStatus.EXECUTING, seq)
+
+    def deduplicate(
+        self, tx: Transaction, session: str, call: Call, uid: str, of: str, output: JSONValue
+    ) -> tuple[ActionRecord, dict[str, JSONValue]]:
+        """End a call with the recorded result of the action ``of``; returns its state changes."""
+        changes = effects.writes(call.action)
+        state.commit(tx, session, uid, changes)
+        data: dict[str, JSONValue] = {
+            "status": ActionStatus.SUCCEEDED.value,
+            "of": of,
+            "output": output,
+            "state_changes": changes,
+        }
+        seq = tx.append(EventKind.ACTION_DEDUPLICATED, data, session=session, action=uid)
+        return self.insert(tx, session, call, uid, ActionStatus.SUCCEEDED, seq), changes
+
+    def perform(
+        self, tx: Transaction, session: str, call: Call, uid: str, end: Ending
+    ) -> dict[str, JSONValue]:
+        """End a state action, which happens here and now; returns its state changes."""
+        changes = effects.writes(call.action) if end.status is ActionStatus.SUCCEEDED else {}
+        state.commit(tx, session, uid, changes)
+        data: dict[str, JSONValue] = {"status": end.status.value, "attempts": 1}
+        if end.status is ActionStatus.SUCCEEDED:
+            data |= {"output": end.output, "state_changes": changes}
+        if end.error is not None:
+            data["error"] = end.error.to_json()
+        seq = tx.append(_end_kind(end.status, end.error), data, session=session, action=uid)
+        kind = None if end.error is None else end.error.kind.value
+        self.insert(tx, session, call, uid, end.status, seq, kind=kind, attempts=1)
+        return changes
 
     def hold(
-        self, tx: Transaction, call: Call, uid: str, verdict: Verdict
+        self, tx: Transaction, session: str, call: Call, uid: str, verdict: Verdict
     ) -> tuple[ActionRecord, HoldRecord]:
         """Hold a call for people."""
         hold_id = new_id(tx.now)
-        record = self._hold_record(tx, hold_id, uid, self.session, call.tool, call.args, verdict)
+        record = self._hold_record(tx, hold_id, uid, session, call, verdict)
         seq = self._hold_event(tx, EventKind.HOLD_OPENED, record)
         record = record._replace(last_seq=seq)
         tx.insert(record)
-        return self.insert(tx, call, uid, ActionStatus.HELD, seq, hold=hold_id), record
+        held = self.insert(tx, session, call, uid, ActionStatus.HELD, seq, hold=hold_id)
+        return held, record
 
     def reopen(
-        self, tx: Transaction, action: ActionRecord, old: HoldRecord, hold: Hold, verdict: Verdict
+        self, tx: Transaction, action: ActionRecord, old: HoldRecord, call: Call, verdict: Verdict
     ) -> tuple[HoldRecord, ActionRecord]:
         """Ask again, under the requirement policy has now: earlier answers name another digest."""
-        fresh = self._hold_record(
-            tx, old.hold_id, hold.uid, hold.session, hold.tool, hold.args, verdict
-        )
+        fresh = self._hold_record(tx, old.hold_id, old.uid, old.session, call, verdict)
         seq = self._hold_event(tx, EventKind.HOLD_REOPENED, fresh)
         record = fresh._replace(seen=old.seen, last_seq=seq)
         tx.update(record, old.last_seq)
@@ -173,32 +221,62 @@ class Ledger:
         self, tx: Transaction, action: ActionRecord, hold: HoldRecord, said: Tally, timeout: float
     ) -> ActionRecord:
         """Claim a released action for this run: of all who try, one succeeds."""
-        data: dict[str, JSONValue] = {
-            "hold": hold.hold_id,
-            "digest": hold.digest,
-            "approved_by": list(said.approved_by),
-        }
-        tx.append(EventKind.HOLD_RELEASED, data, session=action.session, action=action.uid)
-        seq = self._executing(tx, action.session, action.uid, timeout)
+        self._released(tx, action, hold, said)
+        attempt = action.attempts + 1
+        seq = self._executing(tx, action.session, action.uid, attempt, timeout)
         tx.update(hold._replace(status="released", last_seq=seq), hold.last_seq)
         record = action._replace(
-            status=ActionStatus.EXECUTING.value,
-            run=self.run,
-            attempts=action.attempts + 1,
-            last_seq=seq,
+            status=ActionStatus.EXECUTING.value, run=self.run, attempts=attempt, last_seq=seq
         )
         tx.update(record, action.last_seq)
         return record
 
-    def end(
-        self, tx: Transaction, action: ActionRecord, end: Ending, duration_ms: float | None
+    def release(
+        self, tx: Transaction, action: ActionRecord, hold: HoldRecord, said: Tally
     ) -> ActionRecord:
-        """Record how an execution ended; a late end of one that was in doubt settles it."""
-        kind = {
-            ActionStatus.SUCCEEDED: EventKind.ACTION_SUCCEEDED,
-            ActionStatus.IN_DOUBT: EventKind.ACTION_IN_DOUBT,
-            ActionStatus.SKIPPED: EventKind.ACTION_CANCELLED,
-        }.get(end.status, EventKind.ACTION_FAILED)
+        """Release a held action whose end is recorded in this very transaction."""
+        seq = self._released(tx, action, hold, said)
+        tx.update(hold._replace(status="released", last_seq=seq), hold.last_seq)
+        released = action._replace(
+            status=ActionStatus.EXECUTING.value, attempts=action.attempts + 1, last_seq=seq
+        )
+        tx.update(released, action.last_seq)
+        return released
+
+    def retry(
+        self, tx: Transaction, action: ActionRecord, error: OutcomeError, wait: float
+    ) -> ActionRecord:
+        """Record that an attempt failed, and that another starts in ``wait`` seconds."""
+        data: dict[str, JSONValue] = {
+            "attempt": action.attempts,
+            "error": error.to_json(),
+            "wait_ms": round(wait * 1000),
+        }
+        seq = tx.append(EventKind.ACTION_RETRYING, data, session=action.session, action=action.uid)
+        record = action._replace(last_seq=seq)
+        tx.update(record, action.last_seq)
+        return record
+
+    def attempt(self, tx: Transaction, action: ActionRecord, timeout: float) -> ActionRecord:
+        """Record that another attempt starts, before its body may."""
+        number = action.attempts + 1
+        seq = self._executing(tx, action.session, action.uid, number, timeout)
+        record = action._replace(attempts=number, last_seq=seq)
+        tx.update(record, action.last_seq)
+        return record
+
+    def end(
+        self,
+        tx: Transaction,
+        action: ActionRecord,
+        end: Ending,
+        duration_ms: float | None,
+        changes: dict[str, JSONValue] | None = None,
+    ) -> ActionRecord:
+        """Record how an execution ended; a late end of one that was in doubt settles it.
+
+        ``changes`` are what its success commits to the session's state.
+        """
         data: dict[str, JSONValue] = {"status": end.status.value, "attempts": action.attempts}
         if duration_ms is not None:
             data["duration_ms"] = duration_ms
@@ -206,8 +284,11 @@ class Ledger:
             data["output"] = end.output
         if end.error is not None:
             data["error"] = end.error.to_json()
-        if action.status == ActionStatus.IN_DOUBT:
-            kind = EventKind.ACTION_SETTLED
+        if changes:
+            state.commit(tx, action.session, action.uid, changes)
+            data["state_changes"] = changes
+        settled = action.status == ActionStatus.IN_DOUBT
+        kind = EventKind.ACTION_SETTLED if settled else _end_kind(end.status, end.error)
         seq = tx.append(kind, data, session=action.session, action=action.uid)
         record = action._replace(
             status=end.status.value,
@@ -217,20 +298,36 @@ class Ledger:
         tx.update(record, action.last_seq)
         return record
 
-    def _executing(self, tx: Transaction, session: str, uid: str, timeout: float) -> int:
-        data: dict[str, JSONValue] = {"attempt": 1, "timeout_ms": round(timeout * 1000)}
+    def reached(self, tx: Transaction, session: str, uid: str, error: OutcomeError) -> None:
+        """Journal that a limit kept an action from starting."""
+        data: dict[str, JSONValue] = {"kind": error.kind.value, **(error.details or {})}
+        tx.append(EventKind.LIMIT_REACHED, data, session=session, action=uid)
+
+    def remember(self, tx: Transaction, action: ActionRecord) -> None:
+        """Remember a success, so that a repeat of the same call can be given its result."""
+        tx.put(ResultRecord(action.session, action.content, action.uid, tx.now, action.last_seq))
+
+    def _released(
+        self, tx: Transaction, action: ActionRecord, hold: HoldRecord, said: Tally
+    ) -> int:
+        data: dict[str, JSONValue] = {
+            "hold": hold.hold_id,
+            "digest": hold.digest,
+            "approved_by": list(said.approved_by),
+        }
+        return tx.append(EventKind.HOLD_RELEASED, data, session=action.session, action=action.uid)
+
+    def _executing(
+        self, tx: Transaction, session: str, uid: str, attempt: int, timeout: float
+    ) -> int:
+        data: dict[str, JSONValue] = {"attempt": attempt, "timeout_ms": round(timeout * 1000)}
         return tx.append(EventKind.ACTION_EXECUTING, data, session=session, action=uid)
 
     def _ended(
         self, tx: Transaction, session: str, uid: str, status: ActionStatus, error: OutcomeError
     ) -> int:
-        kind = (
-            EventKind.ACTION_CANCELLED
-            if status is ActionStatus.SKIPPED
-            else EventKind.ACTION_REJECTED
-        )
         data: dict[str, JSONValue] = {"status": status.value, "error": error.to_json()}
-        return tx.append(kind, data, session=session, action=uid)
+        return tx.append(_end_kind(status, error), data, session=session, action=uid)
 
     def _hold_event(self, tx: Transaction, kind: EventKind, record: HoldRecord) -> int:
         data: dict[str, JSONValue] = {
@@ -243,32 +340,41 @@ class Ledger:
         return tx.append(kind, data, session=record.session, action=record.uid)
 
     def _hold_record(
-        self,
-        tx: Transaction,
-        hold_id: str,
-        uid: str,
-        session: str,
-        tool: str,
-        args: dict[str, JSONValue],
-        verdict: Verdict,
+        self, tx: Transaction, hold_id: str, uid: str, session: str, call: Call, verdict: Verdict
     ) -> HoldRecord:
         requirement = required(verdict)
         return HoldRecord(
             hold_id=hold_id,
             uid=uid,
             session=session,
-            tool=tool,
+            tool=call.tool,
             status=HoldState.PENDING.value,
             requirement=jsonvalue.canonical(requirement.to_json()),
             rules=jsonvalue.canonical(list(verdict.rules)),
             reason=verdict.reason,
-            digest=hold_digest(uid, tool, args, requirement),
+            digest=hold_digest(uid, call.tool, call.args, requirement, *consequences(call.action)),
             policy_digest=verdict.digest,
             opened_at=tx.now,
             deadline=deadline_of(requirement, tx.now),
             seen=0,
             last_seq=0,
         )
+
+
+def _end_kind(status: ActionStatus, error: OutcomeError | None) -> EventKind:
+    match status:
+        case ActionStatus.SUCCEEDED:
+            return EventKind.ACTION_SUCCEEDED
+        case ActionStatus.REJECTED:
+            return EventKind.ACTION_REJECTED
+        case ActionStatus.IN_DOUBT:
+            return EventKind.ACTION_IN_DOUBT
+        case ActionStatus.SKIPPED if error is None or error.kind is OutcomeKind.CANCELLED:
+            return EventKind.ACTION_CANCELLED
+        case ActionStatus.SKIPPED:
+            return EventKind.ACTION_SKIPPED
+        case _:
+            return EventKind.ACTION_FAILED
 
 
 def required(verdict: Verdict) -> ApprovalRequirement:

@@ -5,29 +5,34 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from toolgate import clock, jsonvalue
 from toolgate.approvals.hold import Hold
-from toolgate.approvals.tally import HoldState, Received, Tally, tally
+from toolgate.approvals.tally import Received, Tally, tally
 from toolgate.errors import JournalTampered
-from toolgate.ir import ActionStatus, Outcome, OutcomeError, OutcomeKind
+from toolgate.ir import Action, ActionStatus, ActionType, Outcome, OutcomeError, OutcomeKind
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Reader
 from toolgate.journal.records import ActionRecord, ApprovalRow, HoldRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.policy.verdict import ApprovalRequirement, Verdict
 
+SINGLE: Final = Action(id="call", type=ActionType.TOOL_CALL)
+"""What a single governed call is besides its tool and arguments: no effects, no conditions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A proposed call of one tool, as the client asked for it.
+    """A proposed action: a single call of one tool, or an action of a proposal.
 
-    ``args_json`` is the canonical JSON of ``args``; ``content`` the digest by which a repeated
-    call is recognised. ``timeout`` (seconds) may only shorten the contract's. ``parent`` is the
-    uid of the action whose body makes this call.
+    ``tool`` is the tool's name, or the type of a state action; ``args`` are the arguments, or the
+    state action's parameters, with references resolved. ``args_json`` is their canonical JSON;
+    ``content`` the digest by which a repeated call is recognised. ``timeout`` (seconds) may only
+    shorten the contract's. ``parent`` is the uid of the action whose body makes this call.
+    ``uid`` is the action's when it is known beforehand, and ``proposal`` the uid of its proposal.
     """
 
     tool: str
@@ -38,12 +43,23 @@ class Call:
     timeout: float | None = None
     parent: str | None = None
     metadata: dict[str, JSONValue] | None = None
+    action: Action = SINGLE
+    uid: str | None = None
+    proposal: str | None = None
+
+    @property
+    def calls_tool(self) -> bool:
+        """Whether this is a tool call, not a state action."""
+        return self.action.type is ActionType.TOOL_CALL
 
 
-def content_digest(tool: str, args_json: bytes) -> str:
-    """Return the digest of a tool's name and canonical arguments."""
+def content_digest(
+    tool: str, args_json: bytes, action_type: ActionType = ActionType.TOOL_CALL
+) -> str:
+    """Return the digest of a tool's name and canonical arguments, or of a state action."""
     name = tool.encode()
-    return "sha256:" + hashlib.sha256(b"%d:%b%b" % (len(name), name, args_json)).hexdigest()
+    head = b"" if action_type is ActionType.TOOL_CALL else action_type.value.encode() + b"!"
+    return "sha256:" + hashlib.sha256(b"%b%d:%b%b" % (head, len(name), name, args_json)).hexdigest()
 
 
 def decision_json(verdict: Verdict, mode: str) -> dict[str, JSONValue]:
@@ -59,19 +75,20 @@ def decision_json(verdict: Verdict, mode: str) -> dict[str, JSONValue]:
     }
 
 
-def hold_of(record: HoldRecord, action: ActionRecord) -> Hold:
-    """Return the hold that a record and its action's arguments describe.
+def hold_of(record: HoldRecord, action: ActionRecord, call: Call) -> Hold:
+    """Return the hold that a record, its action and its call describe.
 
-    Raises :class:`JournalTampered` when the two do not belong together.
+    Raises :class:`JournalTampered` when they do not belong together.
     """
     if action.uid != record.uid or action.hold != record.hold_id or action.tool != record.tool:
         raise JournalTampered(f"the hold {record.hold_id} and the action {action.uid} do not match")
+    expected_effects, compensation = consequences(call.action)
     return Hold(
         hold_id=record.hold_id,
         uid=record.uid,
         session=record.session,
         tool=record.tool,
-        args=jsonvalue.parse(action.args),
+        args=call.args,
         requirement=ApprovalRequirement.from_json(jsonvalue.parse(record.requirement)),
         digest=record.digest,
         rules=tuple(jsonvalue.parse(record.rules)),
@@ -79,7 +96,15 @@ def hold_of(record: HoldRecord, action: ActionRecord) -> Hold:
         policy_digest=record.policy_digest,
         opened_at=record.opened_at,
         deadline=record.deadline,
+        expected_effects=expected_effects,
+        compensation=compensation,
     )
+
+
+def consequences(action: Action) -> tuple[dict[str, JSONValue], JSONValue]:
+    """Return what an approval covers besides the call: expected effects, and the compensation."""
+    compensation = action.compensation
+    return action.expected_effects, None if compensation is None else compensation.model_dump()
 
 
 def count(hold: Hold, rows: list[ApprovalRow], pinned: Mapping[str, Ed25519PublicKey]) -> Tally:
@@ -99,58 +124,6 @@ def hold_summary(hold: Hold, approved_by: tuple[str, ...]) -> dict[str, JSONValu
         "approved_by": list(approved_by),
         "deadline": None if hold.deadline is None else clock.to_text(hold.deadline),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class HoldView:
-    """A hold with everything said on it, as lists of holds and approvers see it.
-
-    One journal may serve several projects and agents: ``project`` and ``agent`` are the action's.
-    """
-
-    project: str
-    agent: str
-    hold: Hold
-    status: str
-    tally: Tally
-
-    def to_json(self) -> dict[str, JSONValue]:
-        """Return the wire's shape of a hold in a list."""
-        hold = self.hold
-        return {
-            **hold_summary(hold, self.tally.approved_by),
-            "uid": hold.uid,
-            "session": hold.session,
-            "tool": hold.tool,
-            "args": hold.args,
-            "status": self.status,
-            "opened_at": clock.to_text(hold.opened_at),
-            "digest": hold.digest,
-            "policy_digest": hold.policy_digest,
-        }
-
-
-def view_hold(
-    reader: Reader,
-    record: HoldRecord | JournalTampered,
-    pinned: Mapping[str, Ed25519PublicKey],
-    now: int,
-) -> HoldView:
-    """Return a hold as it stands at ``now``: a deadline that has passed shows by itself.
-
-    Raises :class:`JournalTampered`.
-    """
-    if isinstance(record, JournalTampered):
-        raise record
-    action = reader.action(record.uid)
-    if action is None:
-        raise JournalTampered(f"the action {record.uid} of hold {record.hold_id} is missing")
-    hold = hold_of(record, action)
-    said = count(hold, reader.approvals(record.hold_id), pinned)
-    status = record.status
-    if status == HoldState.PENDING:
-        status = said.state(hold, now).value
-    return HoldView(action.project, action.agent, hold, status, said)
 
 
 def check_place(reader: Reader, record: ActionRecord) -> None:
@@ -180,6 +153,7 @@ def recall(reader: Reader, record: ActionRecord) -> Outcome:
         duration_ms=data.get("duration_ms"),
         attempts=record.attempts,
         replayed=True,
+        state_changes=data.get("state_changes") or {},
     )
 
 

@@ -5,11 +5,11 @@ Everything is checked again at release, in this order:
 1. a counted denial (``approval_denied``), or a deadline that passed without enough approvals
    (``approval_timeout``), ends it; without enough approvals it stays held;
 2. the resuming client has registered the tool, or the hold stays and says so;
-3. the arguments that would run are those whose digest was approved;
-4. the arguments match both schemas as they are now (``invalid_arguments``);
-5. the policy as it is now: deny (``policy_denied``); a hold with another approval requirement
-   reopens the hold under that one; a hold with the same requirement, or allow, lets the approval
-   stand.
+3. what would run is that whose digest was approved;
+4. everything that was looked at when it was proposed (:mod:`toolgate.kernel.admission`) is looked
+   at again, as it is now: schemas, capabilities, state, preconditions, and policy. A hold with
+   another approval requirement reopens the hold under that one; a hold with the same requirement,
+   or allow, lets the approval stand.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from toolgate.approvals.tally import HoldState, Tally
 from toolgate.errors import JournalTampered
 from toolgate.ir import OutcomeError, OutcomeKind
 from toolgate.kernel import admission
-from toolgate.kernel.tools import RegisteredTool
+from toolgate.kernel.admission import Admission
 from toolgate.policy.verdict import Verdict
 
 
@@ -39,15 +39,12 @@ class Release:
 
 
 def release(
-    hold: Hold,
-    tally: Tally,
-    now: int,
-    tool: RegisteredTool | None,
-    judge: Callable[[RegisteredTool], Verdict],
+    hold: Hold, tally: Tally, now: int, *, runnable: bool, examine: Callable[[], Admission]
 ) -> Release:
     """Decide on a held action at ``now`` (microseconds since the epoch).
 
-    Raises :class:`JournalTampered` when the hold's digest is not that of what would run.
+    ``runnable`` says whether the resuming client could run it; ``examine`` admits it anew. Raises
+    :class:`JournalTampered` when the hold's digest is not that of what would run.
     """
     state = tally.state(hold, now)
     if state is HoldState.DENIED:
@@ -56,19 +53,18 @@ def release(
         return Release("reject", state, error=approval_timeout(hold))
     if state is HoldState.PENDING:
         return Release("wait", state)
-    if tool is None:
+    if not runnable:
         return Release("wait", state, error=admission.unregistered(hold.tool))
-    if hold_digest(hold.uid, hold.tool, hold.args, hold.requirement) != hold.digest:
+    digest = hold_digest(
+        hold.uid, hold.tool, hold.args, hold.requirement, hold.expected_effects, hold.compensation
+    )
+    if digest != hold.digest:
         raise JournalTampered(f"the hold {hold.hold_id} does not name what would run")
-    problems = tool.argument_problems(hold.args)
-    if problems:
-        return Release("reject", state, error=admission.invalid_arguments(hold.tool, problems))
-    verdict = judge(tool)
-    if verdict.effect == "deny":
-        return Release("reject", state, verdict, admission.policy_denied(verdict))
-    if verdict.effect == "hold" and verdict.requirement != hold.requirement:
-        if not admission.answerable(verdict.requirement):
-            return Release("reject", state, verdict, admission.policy_denied(verdict))
+    admitted = examine()
+    verdict = admitted.verdict
+    if admitted.step == "reject":
+        return Release("reject", state, verdict, admitted.error)
+    if verdict is not None and verdict.effect == "hold" and verdict.requirement != hold.requirement:
         return Release("reopen", HoldState.PENDING, verdict)
     return Release("execute", state, verdict)
 

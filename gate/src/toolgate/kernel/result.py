@@ -8,12 +8,14 @@ its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from toolgate.ir import ActionStatus, OutcomeError, OutcomeKind
+from toolgate.ir import Action, ActionStatus, FailureBehavior, OutcomeError, OutcomeKind
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.tools import RegisteredTool
+from toolgate.plan import effects
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +31,19 @@ class ToolError:
 
     message: str
     type: str = "Exception"
+    retryable: bool = True
+    """Whether trying again could help, as far as the client knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolTimeout:
-    """The body has not ended in time, and may still be running. ``seconds`` is how long it had."""
+    """The body has not ended in time. ``seconds`` is how long it had.
+
+    It may still be running, unless it ``ended`` when it was told to.
+    """
 
     seconds: float
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,12 @@ def ending(tool: RegisteredTool, reply: ToolReply) -> Ending:
             )
         case ToolError(message, kind):
             return _failed(OutcomeKind.EXECUTION_FAILED, message or kind, {"type": kind})
+        case ToolTimeout(seconds, ended=True):
+            return _failed(
+                OutcomeKind.EXECUTION_TIMEOUT,
+                f"{name} did not end within {seconds:g} s, and was cancelled",
+                {},
+            )
         case ToolTimeout(seconds):
             return Ending(
                 ActionStatus.IN_DOUBT,
@@ -91,6 +105,24 @@ def ending(tool: RegisteredTool, reply: ToolReply) -> Ending:
             )
         case ToolLost(reason):
             return Ending(ActionStatus.IN_DOUBT, error=in_doubt(name, reason))
+
+
+def ending_of_state_action(action: Action, state: Mapping[str, JSONValue]) -> Ending:
+    """Carry out a state action on the session's state, which the caller then commits."""
+    done = effects.run(action, state)
+    if done.error is None:
+        return Ending(ActionStatus.SUCCEEDED, done.output)
+    failed = Ending(
+        ActionStatus.FAILED, error=OutcomeError(OutcomeKind.EXECUTION_FAILED, done.error)
+    )
+    return concluded(action, failed)
+
+
+def concluded(action: Action, end: Ending) -> Ending:
+    """Return how an action ends that will not be attempted again: ``skip`` skips a failure."""
+    if end.status is ActionStatus.FAILED and action.failure_behavior is FailureBehavior.SKIP:
+        return replace(end, status=ActionStatus.SKIPPED)
+    return end
 
 
 def in_doubt(name: str, reason: str) -> OutcomeError:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from toolgate.errors import ConfigError
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Transaction, new_id
 from toolgate.journal.records import SessionRecord
+from toolgate.jsonvalue import JSONValue
+from toolgate.kernel import state
 
 AUTO = "auto"
 
 
-def open_session(tx: Transaction, name: str, project: str, agent: str) -> SessionRecord:
+def open_session(
+    tx: Transaction, name: str, project: str, agent: str, initial: Mapping[str, JSONValue]
+) -> SessionRecord:
     """Return the session ``name``, continued or new; :data:`AUTO` is always a new one.
 
-    Raises :class:`ConfigError` when another project or agent has a session of that name.
+    A new one's state is ``initial``. Raises :class:`ConfigError` when another project or agent has
+    a session of that name.
     """
     known = None if name == AUTO else tx.session(name)
     if known is not None:
@@ -28,6 +35,7 @@ def open_session(tx: Transaction, name: str, project: str, agent: str) -> Sessio
     seq = tx.append(EventKind.SESSION_OPENED, {"project": project, "agent": agent}, session=session)
     record = record._replace(last_seq=seq)
     tx.insert(record)
+    state.commit(tx, session, None, initial)
     return record
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from toolgate.errors import SchemaError, ToolgateError
 from toolgate.ir import ToolSchema
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel.validation import Schema, SchemaProblem, compile_schema
 from toolgate.policy.contracts import Contract
+from toolgate.validation import Schema, SchemaProblem, compile_schema
 
 
 class ToolConflict(ToolgateError):

@@ -8,6 +8,7 @@ slow pace, in case their action was moved on in another way, and when their own 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Final
 
 from toolgate.errors import JournalError
@@ -32,12 +33,17 @@ class Waiting:
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(
-        self, hold_id: str, cancelled: asyncio.Future[None], until: float | None
+        self, holds: Collection[str], cancelled: asyncio.Future[None], until: float | None
     ) -> None:
-        """Return when ``hold_id`` may have moved on, at loop time ``until``, or once cancelled."""
+        """Return when one of ``holds`` may have moved on, at loop time ``until``, or cancelled.
+
+        Without any hold it waits for whatever another process does.
+        """
+        holds = holds or ("",)
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.setdefault(hold_id, set()).add(waiter)
+        for hold_id in holds:
+            self._waiters.setdefault(hold_id, set()).add(waiter)
         if self._timer is None:
             self._version = self._journal.version()
             self._seen = self._journal.last_approval()
@@ -54,10 +60,11 @@ class Waiting:
             cancelled.remove_done_callback(on_cancel)
             if alarm is not None:
                 alarm.cancel()
-            waiters = self._waiters[hold_id]
-            waiters.discard(waiter)
-            if not waiters:
-                del self._waiters[hold_id]
+            for hold_id in holds:
+                waiters = self._waiters[hold_id]
+                waiters.discard(waiter)
+                if not waiters:
+                    del self._waiters[hold_id]
 
     def wake(self, hold_id: str) -> None:
         """Wake those who wait for a hold."""

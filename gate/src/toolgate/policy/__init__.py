@@ -5,7 +5,13 @@ the only place that knows CEL, ``facts`` what a verdict may depend on, ``verdict
 ``loading`` how a configured policy becomes one that decides.
 """
 
-from toolgate.policy.contracts import STATE_CONTRACTS, Contract, contract_for
+from toolgate.policy.contracts import (
+    Contract,
+    cache_ttl_for,
+    contract_for,
+    contract_for_state_action,
+    rate_limit_for,
+)
 from toolgate.policy.facts import CallFacts
 from toolgate.policy.loading import compile_policy
 from toolgate.policy.verdict import (
@@ -17,7 +23,6 @@ from toolgate.policy.verdict import (
 )
 
 __all__ = [
-    "STATE_CONTRACTS",
     "ApprovalRequirement",
     "ApproverGroup",
     "CallFacts",
@@ -25,6 +30,9 @@ __all__ = [
     "Policy",
     "RuleError",
     "Verdict",
+    "cache_ttl_for",
     "compile_policy",
     "contract_for",
+    "contract_for_state_action",
+    "rate_limit_for",
 ]

@@ -69,11 +69,12 @@ _VARIABLES: Mapping[str, tuple[Any, Callable[[CallFacts], object]]] = {
     "action.id": (_STRING, lambda facts: facts.action_id),
     "action.type": (_STRING, lambda facts: facts.action_type),
     "action.proposal_id": (_STRING, lambda facts: facts.proposal_id or ""),
+    "state": (_T.Map(_STRING, _DYN), lambda facts: dict(facts.state())),
     "now": (_T.TIMESTAMP, _now),
 }
 """What a condition can name: its CEL type, and how it is read from the facts of a call."""
 
-_NOT_YET = ("state", "history", "session.labels", "session.calls", "session.total_calls")
+_NOT_YET = ("history", "session.labels", "session.calls", "session.total_calls")
 _GROUPS = ("tool", "agent", "session", "action")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COMPILE_ERROR = re.compile(
@@ -218,8 +219,8 @@ class ConditionCompiler:
             what = f"{group} has no field {rest}" if rest else f"name a field of {group}"
             return f"{what} (it has {', '.join(fields)})"
         return (
-            f"unknown name {group} (conditions know args, {', '.join(_GROUPS)}, vars, now, "
-            "and the variables of their own macros)"
+            f"unknown name {group} (conditions know args, {', '.join(_GROUPS)}, state, vars, "
+            "now, and the variables of their own macros)"
         )
 
     def _bad_regexes(self, source: str, syntax: _syntax.Syntax) -> Iterator[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from toolgate.config import ToolEntry
+from toolgate.ir import ActionType, RateLimit, ToolSchema
 
 Reversibility: TypeAlias = Literal["irreversible", "compensable", "reversible"]
 BlastRadius: TypeAlias = Literal["self", "session", "project", "external"]
@@ -24,7 +24,9 @@ class Contract:
 
     ``level`` is 0 (pure), 1 (reads), 2 (reversible writes), 3 (external effects), 4 (always held)
     or 5 (always denied). ``parameters`` is the operator's own JSON Schema, which arguments must
-    meet besides the client's. ``timeout`` is in seconds.
+    meet besides the client's. ``timeout`` and ``cache_ttl`` are in seconds. ``retries`` is how
+    often a failed call is attempted again; where a plan asks too, the smaller number counts, and
+    None leaves it to the plan.
     """
 
     name: str
@@ -35,10 +37,13 @@ class Contract:
     parameters: dict[str, Any] | None = field(default=None, hash=False)
     idempotent: bool = False
     timeout: float = 120.0
+    rate_limit: RateLimit | None = None
+    cache_ttl: float | None = None
+    retries: int | None = None
 
     def public(self) -> dict[str, Any]:
-        """Return what a client is told when it registers the tool."""
-        return {
+        """Return what a client is told when it registers the tool; what is not set is left out."""
+        shape: dict[str, Any] = {
             "level": self.level,
             "reversibility": self.reversibility,
             "blast_radius": self.blast_radius,
@@ -46,16 +51,22 @@ class Contract:
             "idempotent": self.idempotent,
             "timeout_ms": round(self.timeout * 1000),
         }
+        if self.rate_limit is not None:
+            shape["rate_limit"] = self.rate_limit.model_dump()
+        if self.cache_ttl is not None:
+            shape["cache_ttl_secs"] = self.cache_ttl
+        if self.retries is not None:
+            shape["retries"] = self.retries
+        return shape
 
 
 _CONSERVATIVE = ToolEntry()
 
-STATE_CONTRACTS: Mapping[str, Contract] = {
-    "state_read": Contract("state_read", 0, "reversible", "session", idempotent=True),
-    "assertion": Contract("assertion", 0, "reversible", "session", idempotent=True),
-    "state_write": Contract("state_write", 2, "reversible", "session"),
+_STATE_LEVELS = {ActionType.STATE_READ: 0, ActionType.ASSERTION: 0, ActionType.STATE_WRITE: 2}
+_STATE_CONTRACTS = {
+    kind: Contract(kind.value, level, "reversible", "session")
+    for kind, level in _STATE_LEVELS.items()
 }
-"""The contracts of the actions that are not tool calls, by action type."""
 
 
 def contract_for(name: str, entry: ToolEntry | None) -> Contract:
@@ -74,4 +85,40 @@ def contract_for(name: str, entry: ToolEntry | None) -> Contract:
         parameters=entry.parameters,
         idempotent=entry.idempotent,
         timeout=entry.timeout,
+        rate_limit=entry.rate_limit,
+        cache_ttl=entry.cache_ttl,
+        retries=entry.retries,
     )
+
+
+def contract_for_state_action(kind: ActionType) -> Contract:
+    """Return the contract of actions that are not tool calls; always the same object for a type.
+
+    ``state_read`` and ``assertion`` are level 0, ``state_write`` is level 2. None is idempotent: a
+    repeat sees the state of its own time. Raises :class:`KeyError` for a tool call.
+    """
+    return _STATE_CONTRACTS[kind]
+
+
+def rate_limit_for(contract: Contract, declared: ToolSchema) -> RateLimit | None:
+    """Return the rate limit of a tool, of which the client may only ask for a stricter one.
+
+    When operator and client both name one, it has the smaller number of calls and the slower rate.
+    """
+    ours, theirs = contract.rate_limit, declared.rate_limit
+    if ours is None or theirs is None:
+        return ours or theirs
+    calls = min(ours.max_calls, theirs.max_calls)
+    # Each limit's own interval, made as much shorter as it has calls more.
+    slower = max(limit.interval_secs * (calls / limit.max_calls) for limit in (ours, theirs))
+    return RateLimit(max_calls=calls, interval_secs=slower)
+
+
+def cache_ttl_for(contract: Contract, declared: ToolSchema) -> float | None:
+    """Return for how many seconds a session may be given a result again; None: not at all.
+
+    The operator's word decides, also when it is 0; without it, the client's: what it is given is
+    its own session's result, and policy has judged the call before the cache is asked.
+    """
+    seconds = declared.cache_ttl_secs if contract.cache_ttl is None else contract.cache_ttl
+    return seconds or None

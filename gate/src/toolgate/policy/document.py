@@ -6,14 +6,14 @@ rule it is in. A rule that could never match because its target is missing is an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from toolgate.config import NOT_SUPPORTED, Expiry, Name, Names, Section, as_tuple
+from toolgate.config import NOT_SUPPORTED
+from toolgate.fields import Expiry, Globs, Name, Names, Section, as_tuple
 from toolgate.ir import ActionType
 from toolgate.jsonvalue import JSONValue
 from toolgate.sourcefile import Location, Problems, dotted, message
@@ -49,7 +49,7 @@ class Rule(Section):
     """
 
     id: Name
-    tools: Annotated[Names, Field(min_length=1)] | None = None
+    tools: Annotated[Globs, Field(min_length=1)] | None = None
     types: (
         Annotated[
             tuple[Annotated[ActionType, Field(strict=False)], ...],
@@ -63,13 +63,6 @@ class Rule(Section):
     effect: Effect
     reason: Annotated[str, Field(min_length=1)] | None = None
     approval: ApprovalTerms | None = None
-
-    @field_validator("tools")
-    @classmethod
-    def _globs(cls, globs: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for glob in globs or ():
-            _check_glob(glob)
-        return globs
 
     @model_validator(mode="after")
     def _consistent(self) -> Rule:
@@ -136,17 +129,3 @@ def read_rules(values: Sequence[JSONValue], root: Location, problems: Problems) 
             problems.add((*location, "id"), text, subject=placed.subject)
         rules.append(placed)
     return rules
-
-
-def _check_glob(glob: str) -> None:
-    """Raise :class:`ValueError` for a glob with a bracket that is not closed or matches nothing."""
-    at = glob.find("[")
-    while at >= 0:
-        start = at + 2 if glob[at + 1 : at + 2] == "!" else at + 1
-        end = glob.find("]", start + 1)
-        if end < 0:
-            raise ValueError(f"the glob {glob} has a [ without its ]")
-        for first, last in re.findall(r"(.)-(.)", glob[start:end], re.DOTALL):
-            if first > last:
-                raise ValueError(f"the glob {glob} has the empty range {first}-{last}")
-        at = glob.find("[", end + 1)

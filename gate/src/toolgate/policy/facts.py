@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from toolgate.jsonvalue import JSONValue
 from toolgate.policy.contracts import Contract
 
 
@@ -14,7 +16,8 @@ class CallFacts:
     """One call, as policy sees it.
 
     ``args`` are the action's parameters, a JSON object; ``session_age`` is in seconds; ``now`` is
-    the time of the decision and carries its time zone.
+    the time of the decision and carries its time zone. ``state`` returns the session's state; it is
+    asked only for a condition that names it, of a rule about such calls.
     """
 
     args: dict[str, Any]
@@ -27,3 +30,4 @@ class CallFacts:
     session_id: str
     session_age: float
     now: datetime
+    state: Callable[[], Mapping[str, JSONValue]] = dict

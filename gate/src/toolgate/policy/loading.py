@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Sequence
 
-from toolgate import jsonvalue
-from toolgate.config import Expiry, GateConfig
+from toolgate import globs, jsonvalue
+from toolgate.config import GateConfig
 from toolgate.errors import PolicyError
+from toolgate.fields import Expiry
 from toolgate.policy.conditions import Condition, ConditionCompiler, ConditionError
 from toolgate.policy.contracts import ALWAYS_HELD
 from toolgate.policy.document import ApprovalTerms, PlacedRule, read_document, read_rules
@@ -105,9 +104,7 @@ def _compile_rule(
         effect=rule.effect,
         reason=rule.reason,
         types=frozenset(rule.types or ()),
-        globs=None
-        if rule.tools is None
-        else tuple(re.compile(fnmatch.translate(glob)) for glob in rule.tools),
+        globs=None if rule.tools is None else tuple(globs.compiled(glob) for glob in rule.tools),
         when=condition("when", rule.when),
         unless=condition("unless", rule.unless),
         group=ApproverGroup(rule.id, approvers, terms.quorum),

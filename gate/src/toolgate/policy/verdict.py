@@ -14,8 +14,8 @@ The rules of the decision, in order:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from toolgate.ir import ActionType
@@ -37,6 +37,7 @@ __all__ = [
     "Policy",
     "RuleError",
     "Verdict",
+    "combined",
 ]
 
 _PRECEDENCE: tuple[Effect, ...] = ("deny", "hold", "allow")
@@ -279,6 +280,36 @@ class Policy:
         if not errors and len(reach.verdicts) < _MAX_VERDICTS:
             reach.verdicts[effect, ids] = verdict
         return verdict
+
+
+def combined(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
+    """Return the verdict on an action of which several things are judged together.
+
+    ``others`` are the verdicts on what else it would do, by a phrase that names that. Deny beats
+    hold beats allow; every hold's requirement must be met, so the shortest expiry counts.
+    """
+    judged = {"": verdict, **others}
+    effect = min((item.effect for item in judged.values()), key=_PRECEDENCE.index)
+    winning = {phrase: item for phrase, item in judged.items() if item.effect == effect}
+    if effect == verdict.effect == "allow":
+        winning = {"": verdict}
+    reasons = [f"{phrase}: {v.reason}" if phrase else v.reason for phrase, v in winning.items()]
+    requirements = [v.requirement for v in winning.values() if v.requirement is not None]
+    requirement = None
+    if effect == "hold" and requirements:
+        groups = dict.fromkeys(group for item in requirements for group in item.groups)
+        limits = [item.expires for item in requirements if item.expires is not None]
+        requirement = ApprovalRequirement(
+            tuple(sorted(groups, key=lambda group: group.rule or "")), min(limits, default=None)
+        )
+    return replace(
+        verdict,
+        effect=effect,
+        rules=tuple(dict.fromkeys(rule for item in winning.values() for rule in item.rules)),
+        reason="; ".join(dict.fromkeys(reasons)),
+        requirement=requirement,
+        errors=tuple(dict.fromkeys(error for item in judged.values() for error in item.errors)),
+    )
 
 
 def _requirement(holds: Iterable[CompiledRule]) -> ApprovalRequirement:

@@ -32,6 +32,70 @@ class Govern(Params):
     metadata: dict[str, Any] | None = None
 
 
+class Propose(Params):
+    """Run a proposal. Its own shape is the IR's (:class:`toolgate.ir.ActionProposal`)."""
+
+    proposal: dict[str, Any]
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    parent: str | None = None
+
+
+class State(Params):
+    """Read the session's state."""
+
+    keys: list[str] | None = None
+
+
+class Checkpoint(Params):
+    """Keep the session's state under a name."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Restore(Params):
+    """Return the session's state to a checkpoint."""
+
+    checkpoint_id: str
+
+
+class Verify(Params):
+    """Find what is wrong with a proposal before it runs."""
+
+    proposal: dict[str, Any]
+    state: dict[str, Any] | None = None
+    max_actions: Annotated[int, Field(ge=0)] | None = None
+
+
+class Simulate(Params):
+    """Tell the state that a proposal would leave."""
+
+    proposal: dict[str, Any]
+    state: dict[str, Any] | None = None
+
+
+class Equivalent(Params):
+    """Compare what two proposals leave, from given states."""
+
+    a: dict[str, Any]
+    b: dict[str, Any]
+    states: list[dict[str, Any]] | None = None
+
+
+class Optimize(Params):
+    """Return a proposal with fewer waits."""
+
+    proposal: dict[str, Any]
+    state: dict[str, Any] | None = None
+
+
+class Rank(Params):
+    """Order proposals by how likely they succeed and what they cost."""
+
+    candidates: list[dict[str, Any]]
+    target: dict[str, Any] | None = None
+    state: dict[str, Any] | None = None
+
+
 class Resume(Params):
     """Bring an action on."""
 
@@ -60,14 +124,17 @@ class Cancel(Params):
     id: int | str
 
 
-def read_params(model: type[M], params: dict[str, JSONValue]) -> M:
-    """Read a method's parameters; raises :class:`RPCError` with everything wrong with them."""
+def read_params(model: type[M], params: dict[str, JSONValue], *where: str) -> M:
+    """Read a method's parameters, or the part of them that is at ``where``.
+
+    Raises :class:`RPCError` with everything wrong with them.
+    """
     try:
         return model.model_validate(params)
     except ValidationError as error:
         raise bad_params(
             [
-                f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
+                f"{'.'.join(str(part) for part in (*where, *detail['loc']))}: {detail['msg']}"
                 for detail in error.errors(include_url=False, include_input=False)
             ]
         ) from None

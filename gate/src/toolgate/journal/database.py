@@ -1,0 +1,173 @@
+"""An SQLite journal's database: made, opened, brought to this program's schema, and checked."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from toolgate.errors import JournalError, JournalTampered, JournalUnavailable
+from toolgate.journal.schema import (
+    MIGRATIONS,
+    NOT_AUTHORIZED,
+    SCHEMA,
+    SCHEMA_VERSION,
+    authorize,
+    expected_schema,
+)
+
+CHECKPOINT_BYTES: Final = 16 << 20
+"""The WAL is copied back into the database once it is about this long."""
+
+
+class Translated:
+    """Turns SQLite's errors into the journal's own; one instance serves every statement."""
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, sqlite3.DatabaseError) and str(error) == NOT_AUTHORIZED:
+            raise JournalTampered(
+                "the journal's database holds a trigger or a view that the journal never made: "
+                "nothing is read or written through it"
+            ) from error
+        if isinstance(error, sqlite3.Error):
+            text = f"the journal could not be {self._doing}: {error}"
+            raise JournalUnavailable(text) from error
+
+
+READING: Final = Translated("read")
+WRITING: Final = Translated("written")
+
+
+def open_database(path: Path | None, *, power: bool, create: bool) -> sqlite3.Connection:
+    """Open the file, or a database in memory; what is refused is closed again.
+
+    With ``create``, the file (mode 0600) and its tables are made when they are missing, and brought
+    to this program's schema when an older one made them: in one transaction, under the write lock.
+
+    Raises :class:`~toolgate.errors.JournalUnavailable` when it cannot be opened,
+    :class:`~toolgate.errors.JournalTampered` when it holds anything but a journal, and
+    :class:`~toolgate.errors.JournalError` when its schema is another program's.
+    """
+    if path is not None:
+        _prepare_file(path, create=create)
+    with Translated(f"opened at {path}" if path is not None else "opened"):
+        db = sqlite3.connect(
+            str(path) if path is not None else ":memory:",
+            isolation_level=None,
+            timeout=5.0,
+            cached_statements=64,
+            check_same_thread=False,
+        )
+        try:
+            db.execute("PRAGMA trusted_schema = OFF")
+            db.execute(f"PRAGMA synchronous = {'FULL' if power else 'NORMAL'}")
+            db.execute("PRAGMA wal_autocheckpoint = 0")
+            db.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES // 2}")
+            if create:
+                db.execute("PRAGMA journal_mode = WAL")
+            _migrate(db, path, create=create)
+            db.set_authorizer(authorize)
+            # From here on a lock that is held is waited for by the caller, never inside SQLite.
+            db.execute("PRAGMA busy_timeout = 0")
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Return which file lies at ``path`` (device and inode), ``None`` when there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def checkpoint(path: Path) -> None:
+    """Copy as much of the WAL back into the database as can be done without anybody waiting."""
+    db = sqlite3.connect(str(path), isolation_level=None, timeout=1.0)
+    try:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.Error:
+        # Nothing is lost: the WAL stays as it is, and the next turn tries again.
+        return
+    finally:
+        db.close()
+
+
+def _migrate(db: sqlite3.Connection, path: Path | None, *, create: bool) -> None:
+    """Bring the database to this program's schema; without ``create``, it must have it."""
+    version = _schema_version(db)
+    if create and version < SCHEMA_VERSION:
+        db.execute("BEGIN IMMEDIATE")
+        # Whoever had the lock before may have done it.
+        version = _schema_version(db)
+        if version < SCHEMA_VERSION:
+            _check_schema(db, path, version)
+        for number in range(version + 1, SCHEMA_VERSION + 1):
+            for statement in MIGRATIONS[number].split(";"):
+                if statement.strip():
+                    db.execute(statement)
+            version = number
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute("COMMIT")
+    if version > SCHEMA_VERSION:
+        raise JournalError(
+            f"the journal {path} has schema {version}, made by a newer Toolgate; this one "
+            f"knows {SCHEMA_VERSION}: upgrade it"
+        )
+    if version < 1:
+        raise JournalError(f"{path} is not a journal (schema {version})")
+    if version < SCHEMA_VERSION:
+        raise JournalError(
+            f"the journal {path} has schema {version}, made by an older Toolgate; this "
+            f"one needs {SCHEMA_VERSION}: start a gate on it once, which upgrades it"
+        )
+    _check_schema(db, path, version)
+
+
+def _check_schema(db: sqlite3.Connection, path: Path | None, version: int) -> None:
+    """Refuse a database that holds anything but the journal's own tables and indexes.
+
+    A trigger or a view planted in it would make statements do other things than they say.
+    """
+    found = set(db.execute(SCHEMA).fetchall())
+    strange = sorted(f"{kind} {name}" for kind, name, _ in found ^ expected_schema(version))
+    if strange:
+        raise JournalTampered(
+            f"the database {path} is not a journal as this program makes it: {', '.join(strange)}"
+        )
+
+
+def _schema_version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _prepare_file(path: Path, *, create: bool) -> None:
+    """Make the file with mode 0600 before SQLite would make it with the umask's."""
+    try:
+        if create:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        elif not path.exists():
+            raise JournalUnavailable(
+                f"there is no journal at {path}: has a gate run with this config?"
+            )
+    except OSError as error:
+        raise JournalUnavailable(f"cannot open the journal {path}: {error.strerror}") from None

@@ -1,0 +1,145 @@
+"""Puts a call before its judges: checks that need no journal, then state and policy in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from toolgate import clock
+from toolgate.ir import ActionType, OutcomeError
+from toolgate.journal.journal import Reader
+from toolgate.journal.records import SessionRecord
+from toolgate.jsonvalue import JSONValue
+from toolgate.kernel.admission import Admission, admit, check, held_write, unmet
+from toolgate.kernel.capabilities import Capabilities
+from toolgate.kernel.records import SINGLE, Call
+from toolgate.kernel.state import StateView
+from toolgate.kernel.tools import RegisteredTool, ToolRegistry
+from toolgate.policy.contracts import Contract, contract_for_state_action
+from toolgate.policy.facts import CallFacts
+from toolgate.policy.verdict import Policy, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A call with what needs no journal to be known: its tool, and what is wrong with it."""
+
+    call: Call
+    tool: RegisteredTool | None
+    error: OutcomeError | None
+
+
+class Judge:
+    """Policy, capabilities and tools of one gate, for one agent."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        capabilities: Capabilities,
+        tools: ToolRegistry,
+        agent: str,
+        framework: str | None,
+    ) -> None:
+        """``agent`` and ``framework`` are what rules see as ``agent.id`` and its framework."""
+        self._policy = policy
+        self._capabilities = capabilities
+        self._tools = tools
+        self._agent = agent
+        self._framework = framework
+
+    def prepare(self, call: Call) -> Prepared:
+        """Look up a call's tool and check its arguments, and all else that needs no journal.
+
+        That is done outside of any transaction: a client's schema decides how long it takes.
+        """
+        tool = self._tools.get(call.tool) if call.calls_tool else None
+        return Prepared(call, tool, check(call, tool, self._capabilities))
+
+    def refusal_of_size(self, actions: int) -> OutcomeError | None:
+        """Return why a proposal may not have so many actions, or None when it may."""
+        return self._capabilities.refusal_of_size(actions)
+
+    def admit(
+        self, reader: Reader, prepared: Prepared, uid: str, session: SessionRecord, now: int
+    ) -> Admission:
+        """Decide on a prepared call, as the action ``uid`` of ``session``, at ``now``."""
+        call = prepared.call
+        if prepared.error is not None:
+            return Admission("reject", error=prepared.error)
+        if call.action is SINGLE:
+            return admit(self._verdict(reader, prepared, uid, session, now))
+        on_effects = [
+            (key, self.verdict_on_write(reader, uid, call.proposal, session, now, key, value))
+            for key, value in call.action.expected_effects.items()
+        ]
+        for key, verdict in on_effects:
+            if verdict.effect == "deny":
+                reason = f"its expected effect on state key {key!r}: {verdict.reason}"
+                return admit(replace(verdict, reason=reason))
+        error = unmet(call.action, StateView(reader, session.session))
+        if error is not None:
+            return Admission("reject", error=error)
+        return admit(self._verdict(reader, prepared, uid, session, now), on_effects)
+
+    def refusal_of_write(
+        self, reader: Reader, uid: str, session: SessionRecord, now: int, key: str, value: JSONValue
+    ) -> OutcomeError | None:
+        """Return why a key may not be written without asking anybody, or None when it may."""
+        refusal = self._capabilities.refusal_of_key(key)
+        if refusal is not None:
+            return refusal
+        admission = admit(self.verdict_on_write(reader, uid, None, session, now, key, value))
+        if admission.step == "hold" and admission.verdict is not None:
+            return held_write(key, admission.verdict)
+        return admission.error
+
+    def verdict_on_write(
+        self,
+        reader: Reader,
+        uid: str,
+        proposal: str | None,
+        session: SessionRecord,
+        now: int,
+        key: str,
+        value: JSONValue,
+    ) -> Verdict:
+        """Return policy's verdict on writing a key, as a ``state_write`` of it would."""
+        contract = contract_for_state_action(ActionType.STATE_WRITE)
+        args: dict[str, JSONValue] = {"key": key, "value": value}
+        return self._decide(
+            reader, ActionType.STATE_WRITE, contract, args, uid, proposal, session, now
+        )
+
+    def _verdict(
+        self, reader: Reader, prepared: Prepared, uid: str, session: SessionRecord, now: int
+    ) -> Verdict:
+        call, tool = prepared.call, prepared.tool
+        kind = call.action.type
+        contract = contract_for_state_action(kind) if tool is None else tool.contract
+        return self._decide(reader, kind, contract, call.args, uid, call.proposal, session, now)
+
+    def _decide(
+        self,
+        reader: Reader,
+        kind: ActionType,
+        contract: Contract,
+        args: dict[str, JSONValue],
+        uid: str,
+        proposal: str | None,
+        session: SessionRecord,
+        now: int,
+    ) -> Verdict:
+        return self._policy.decide(
+            CallFacts(
+                args=args,
+                contract=contract,
+                action_id=uid,
+                action_type=kind.value,
+                proposal_id=proposal,
+                agent_id=self._agent,
+                framework=self._framework,
+                session_id=session.session,
+                session_age=(now - session.opened_at) / 1e6,
+                now=clock.to_datetime(now),
+                state=StateView(reader, session.session).everything,
+            )
+        )

@@ -1,0 +1,418 @@
+"""What becomes of a whole proposal, transaction by transaction. No waiting, no bodies.
+
+A proposal is ``running`` in one gate at a time, which has its row's ``run``; ``suspended`` when
+nothing can go on before a person has answered or a gate takes it up again; and in the end
+``completed`` or ``aborted``. A gate that dies leaves it running: whoever resumes it next goes on
+from what the journal knows, with the actions that were executing in doubt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from toolgate import clock, jsonvalue
+from toolgate.errors import JournalTampered
+from toolgate.ir import (
+    Action,
+    ActionProposal,
+    ActionResult,
+    ActionStatus,
+    Compensated,
+    ExternalEffect,
+    Outcome,
+    OutcomeError,
+    OutcomeKind,
+    ProposalResult,
+    ProposalStatus,
+    Rollback,
+)
+from toolgate.journal.events import EventKind
+from toolgate.journal.journal import Reader, Transaction, new_id
+from toolgate.journal.records import ActionRecord, ProposalRecord, SessionRecord
+from toolgate.jsonvalue import JSONValue
+from toolgate.kernel import state
+from toolgate.kernel.places import action_uid, compensates, read_proposal
+from toolgate.kernel.progress import Progress, cost_of
+from toolgate.kernel.records import Call, content_digest, error_of, recall
+from toolgate.kernel.step import Settings
+from toolgate.kernel.steps import KeyConflict, Steps
+from toolgate.plan.graph import build
+
+_ENDED = (ProposalStatus.COMPLETED, ProposalStatus.ABORTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The proposal ``uid`` was proposed before, with the same idempotency key."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Nothing more happens to the proposal."""
+
+    result: ProposalResult
+
+
+@dataclass(frozen=True, slots=True)
+class Asleep:
+    """The proposal waits: for people, who have not answered these holds."""
+
+    result: ProposalResult
+    holds: tuple[str, ...]
+    deadline: int | None
+    """When the first of the holds expires (microseconds), if any does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Another gate runs the proposal at this moment."""
+
+    result: ProposalResult
+
+
+Standing: TypeAlias = Settled | Asleep | Elsewhere | Progress
+
+
+class PlanSteps:
+    """The steps of proposals, of one project and agent."""
+
+    def __init__(self, steps: Steps, settings: Settings, run: str) -> None:
+        """``steps`` are those of single actions; ``run`` is this gate's."""
+        self._steps = steps
+        self._settings = settings
+        self._run = run
+
+    def receive(
+        self,
+        tx: Transaction,
+        session: SessionRecord,
+        proposal: ActionProposal,
+        content: str,
+        idempotency_key: str | None,
+        parent: str | None,
+        refusal: OutcomeError | None,
+    ) -> Known | Settled | Progress:
+        """Journal a proposal, claimed for this run, or refused as a whole.
+
+        ``content`` is the digest of the proposal as it was sent. Raises :class:`KeyConflict` when
+        the key names another one.
+        """
+        ours = (self._settings.project, self._settings.agent)
+        if idempotency_key is not None:
+            known = tx.proposal_by_key(*ours, idempotency_key)
+            if known is not None:
+                if _received(tx, known.uid).get("content") != content:
+                    raise KeyConflict(
+                        f"the idempotency key {idempotency_key!r} names another proposal "
+                        f"({known.uid}): one key is one proposal for ever"
+                    )
+                return Known(known.uid)
+        uid = new_id(tx.now)
+        document = jsonvalue.canonical(proposal.model_dump(mode="json"))
+        data: dict[str, JSONValue] = {
+            "proposal": jsonvalue.parse(document),
+            "content": content,
+        }
+        if parent is not None:
+            data["parent"] = parent
+        if idempotency_key is not None:
+            data["idempotency_key"] = idempotency_key
+        seq = tx.append(EventKind.PROPOSAL_RECEIVED, data, session=session.session, action=uid)
+        status = ProposalStatus.RUNNING
+        if refusal is not None:
+            status = ProposalStatus.ABORTED
+            end: dict[str, JSONValue] = {"error": refusal.to_json(), "refused": True}
+            seq = tx.append(EventKind.PROPOSAL_ABORTED, end, session=session.session, action=uid)
+        record = ProposalRecord(
+            uid=uid,
+            project=self._settings.project,
+            agent=self._settings.agent,
+            session=session.session,
+            proposal_id=proposal.id,
+            document=document,
+            idempotency_key=idempotency_key,
+            status=status.value,
+            run=self._run if refusal is None else None,
+            created_at=tx.now,
+            last_seq=seq,
+        )
+        tx.insert(record)
+        if refusal is not None:
+            return Settled(_refused(record, proposal, refusal))
+        return self._progress(record, proposal, session)
+
+    def look(self, tx: Transaction, uid: str, *, take: bool = True) -> Standing | None:
+        """Tell how a proposal stands, and claim it for this run when it can go on.
+
+        ``None``: this project and agent have no such proposal. Without ``take`` it is only told.
+        """
+        record = tx.proposal(uid)
+        ours = (self._settings.project, self._settings.agent)
+        if record is None or (record.project, record.agent) != ours:
+            return None
+        if tx.last_seq_of(uid) != record.last_seq:
+            raise JournalTampered(
+                f"the log of proposal {uid} does not end where its row says: an old row was put "
+                "back, or events are missing; nothing was done on its word"
+            )
+        if record.status in _ENDED:
+            return Settled(result_of(tx, record))
+        progress, held = self._load(tx, record)
+        running = record.status == ProposalStatus.RUNNING
+        if running and record.run != self._run and not self._steps.abandoned(record.run):
+            return Elsewhere(progress.result(ProposalStatus.RUNNING))
+        answered = [item for item in held if self._steps.releases.answered(tx, item)]
+        startable = not held or progress.aborting or progress.schedule.startable
+        if not take or not (answered or startable):
+            holds = [self._steps.releases.hold(tx, item)[1] for item in held]
+            deadlines = [hold.deadline for hold in holds if hold.deadline is not None]
+            return Asleep(
+                progress.result(ProposalStatus.SUSPENDED),
+                tuple(hold.hold_id for hold in holds),
+                min(deadlines, default=None),
+            )
+        for item in answered:
+            progress.schedule.release(progress.proposal.actions[_place(item.uid)].id)
+        self._move(tx, progress, EventKind.PROPOSAL_RESUMED, {}, ProposalStatus.RUNNING)
+        return progress
+
+    def suspend(self, tx: Transaction, progress: Progress) -> ProposalResult:
+        """Let go of a proposal that cannot go on now."""
+        data: dict[str, JSONValue] = {"held": [progress.uid_of(n) for n in progress.schedule.held]}
+        self._move(tx, progress, EventKind.PROPOSAL_SUSPENDED, data, ProposalStatus.SUSPENDED)
+        return progress.result(ProposalStatus.SUSPENDED)
+
+    def complete(self, tx: Transaction, progress: Progress) -> ProposalResult:
+        """End a proposal whose actions have all settled; what compensates others was not needed."""
+        self._skip_unstarted(
+            tx,
+            progress,
+            progress.exhausted
+            or OutcomeError(OutcomeKind.CANCELLED, "not started: nothing had to be compensated"),
+        )
+        result = progress.result(ProposalStatus.COMPLETED)
+        data: dict[str, JSONValue] = {"cost": result.cost.to_json()}
+        self._move(tx, progress, EventKind.PROPOSAL_COMPLETED, data, ProposalStatus.COMPLETED)
+        return result
+
+    def roll_back(self, tx: Transaction, progress: Progress) -> tuple[list[str], list[str]]:
+        """Begin an abort: skip what has not started, withdraw what is held, undo the state.
+
+        Returns the state keys that were restored, and those that others have written since. What
+        an earlier gate has done of it is not done again.
+        """
+        done = tx.last_event(progress.uid, EventKind.STATE_ROLLED_BACK)
+        if done is not None:
+            data = jsonvalue.parse(done.data)
+            return data["restored"], data["kept"]
+        why = progress.why_aborted()
+        error = OutcomeError(
+            OutcomeKind.CANCELLED, f"not started: the proposal was aborted ({why.message})"
+        )
+        self._skip_unstarted(tx, progress, error)
+        for name in progress.schedule.held:
+            reason = "withdrawn: the proposal was aborted"
+            outcome = self._steps.withdraw(tx, progress.uid_of(name), reason)
+            progress.note(name, outcome, tx.now)
+        undone = [progress.uid_of(name) for name in progress.to_undo()]
+        restored, kept = state.undo(tx, progress.record.session, progress.uid, undone)
+        for uid in undone:
+            record = tx.action(uid)
+            known = None if record is None else tx.result(record.session, record.content)
+            if record is not None and known is not None and known.uid == uid:
+                tx.forget(record.session, record.content)
+        self._keep(tx, progress, ProposalStatus.RUNNING, tx.seq)
+        progress.rolled_back = True
+        return restored, kept
+
+    def abort(self, tx: Transaction, progress: Progress, rollback: Rollback) -> ProposalResult:
+        """End an abort, of which ``rollback`` tells."""
+        for item in rollback.compensations:
+            data: dict[str, JSONValue] = {
+                "of": item.action_id,
+                "by": item.outcome.uid,
+                "status": item.outcome.status.value,
+            }
+            session = progress.record.session
+            tx.append(EventKind.ACTION_COMPENSATED, data, session=session, action=progress.uid)
+        self._skip_unstarted(
+            tx, progress, OutcomeError(OutcomeKind.CANCELLED, "not started: the proposal ended")
+        )
+        result = progress.result(ProposalStatus.ABORTED, rollback)
+        end: dict[str, JSONValue] = {
+            "error": progress.why_aborted().to_json(),
+            "rollback": rollback.to_json(),
+        }
+        self._move(tx, progress, EventKind.PROPOSAL_ABORTED, end, ProposalStatus.ABORTED)
+        return result
+
+    def refuse(
+        self, tx: Transaction, progress: Progress, action: Action, error: OutcomeError
+    ) -> Outcome:
+        """Reject an action of a proposal that cannot be looked at."""
+        call = self.call(progress, action)
+        return self._steps.refuse(tx, progress.session, call, ActionStatus.REJECTED, error)
+
+    def call(self, progress: Progress, action: Action, parent: str | None = None) -> Call:
+        """Return the call that an action makes whose references are resolved."""
+        return call_for(action, progress.uid_of(action.id), progress.uid, parent)
+
+    def _skip_unstarted(self, tx: Transaction, progress: Progress, error: OutcomeError) -> None:
+        for action in list(progress.unstarted()):
+            call = self.call(progress, action)
+            outcome = self._steps.refuse(tx, progress.session, call, ActionStatus.SKIPPED, error)
+            progress.note(action.id, outcome, tx.now)
+
+    def _load(self, tx: Transaction, record: ProposalRecord) -> tuple[Progress, list[ActionRecord]]:
+        """Return a proposal as the journal knows it, and the rows of its held actions."""
+        session = tx.session(record.session)
+        if session is None:
+            raise JournalTampered(f"the session of proposal {record.uid} is missing")
+        progress = self._progress(record, read_proposal(record), session)
+        rows = [row for row in tx.actions_of(record.uid) if not compensates(row.uid)]
+        for row in rows:
+            if row.status == ActionStatus.EXECUTING and self._steps.abandoned(row.run):
+                self._steps.doubt(tx, row)
+        tx.flush()
+        rows = [row for row in tx.actions_of(record.uid) if not compensates(row.uid)]
+        held = []
+        for row in sorted(rows, key=lambda row: row.last_seq):
+            name = progress.proposal.actions[_place(row.uid)].id
+            if row.status in (ActionStatus.HELD, ActionStatus.EXECUTING):
+                step = self._steps.releases.standing(tx, row)
+                held += [row] if row.status == ActionStatus.HELD else []
+            else:
+                step = recall(tx, row)
+            progress.usage.spent = progress.usage.spent.add(
+                tool_calls=row.attempts,
+                actions=int(row.attempts > 0),
+                duration_ms=step.duration_ms or 0.0,
+            )
+            progress.note(name, step, tx.event(row.last_seq).at)
+        progress.rolled_back = tx.last_event(record.uid, EventKind.STATE_ROLLED_BACK) is not None
+        return progress, held
+
+    def _progress(
+        self, record: ProposalRecord, proposal: ActionProposal, session: SessionRecord
+    ) -> Progress:
+        graph = build(proposal.actions)
+        return Progress(record, proposal, graph, session, self._settings.max_concurrency)
+
+    def _move(
+        self,
+        tx: Transaction,
+        progress: Progress,
+        kind: EventKind,
+        data: dict[str, JSONValue],
+        status: ProposalStatus,
+    ) -> None:
+        record = progress.record
+        seq = tx.append(kind, data, session=record.session, action=record.uid)
+        self._keep(tx, progress, status, seq)
+
+    def _keep(self, tx: Transaction, progress: Progress, status: ProposalStatus, seq: int) -> None:
+        run = self._run if status is ProposalStatus.RUNNING else None
+        moved = progress.record._replace(status=status.value, run=run, last_seq=seq)
+        tx.update(moved, progress.record.last_seq)
+        progress.record = moved
+
+
+def call_for(action: Action, uid: str, proposal: str, parent: str | None = None) -> Call:
+    """Return the call that an action of a proposal makes, as the action ``uid``."""
+    name = action.tool or "" if action.type == "tool_call" else action.type.value
+    args_json = jsonvalue.canonical(action.parameters)
+    return Call(
+        tool=name,
+        args=action.parameters,
+        args_json=args_json,
+        content=content_digest(name, args_json, action.type),
+        timeout=None if action.timeout_ms is None else action.timeout_ms / 1000,
+        parent=parent,
+        metadata=action.metadata or None,
+        action=action,
+        uid=uid,
+        proposal=proposal,
+    )
+
+
+def result_of(reader: Reader, record: ProposalRecord) -> ProposalResult:
+    """Return the recorded result of a proposal that has ended; raises :class:`JournalTampered`."""
+    proposal = read_proposal(record)
+    status = ProposalStatus(record.status)
+    end = jsonvalue.parse(reader.event(record.last_seq).data)
+    error = error_of(end.get("error"))
+    if end.get("refused") and error is not None:
+        return _refused(record, proposal, error)
+    rows = {row.uid: row for row in reader.actions_of(record.uid)}
+    results = []
+    for place, action in enumerate(proposal.actions):
+        row = rows.get(action_uid(record.uid, place))
+        if row is None:
+            raise JournalTampered(f"an action of proposal {record.uid} is missing")
+        outcome = recall(reader, row)
+        undone = status is ProposalStatus.ABORTED and outcome.status is ActionStatus.SUCCEEDED
+        at = clock.to_text(reader.event(row.last_seq).at)
+        results.append(ActionResult(action.id, outcome, undone, at))
+    return ProposalResult(
+        proposal.id,
+        record.uid,
+        status,
+        tuple(results),
+        cost_of(proposal.actions, results),
+        error,
+        _rollback_of(end.get("rollback")),
+    )
+
+
+def _rollback_of(data: JSONValue) -> Rollback | None:
+    if data is None:
+        return None
+    compensations = []
+    for item in data["compensations"]:
+        error = None
+        if "kind" in item:
+            error = OutcomeError(OutcomeKind(item["kind"]), item["error"])
+        outcome = Outcome(ActionStatus(item["status"]), item["uid"], error=error)
+        compensations.append(Compensated(item["action_id"], outcome))
+    effects = [
+        ExternalEffect(item["action_id"], item["uid"], item["tool"], ActionStatus(item["status"]))
+        for item in data["external_effects"]
+    ]
+    restored, kept = tuple(data["restored"]), tuple(data["kept"])
+    return Rollback(restored, kept, tuple(compensations), tuple(effects))
+
+
+def _refused(
+    record: ProposalRecord, proposal: ActionProposal, error: OutcomeError
+) -> ProposalResult:
+    """Return the result of a proposal that was refused as a whole: every action is rejected."""
+    at = clock.to_text(record.created_at)
+    results = [
+        ActionResult(
+            action.id,
+            Outcome(ActionStatus.REJECTED, action_uid(record.uid, place), error=error),
+            rolled_back=False,
+            timestamp=at,
+        )
+        for place, action in enumerate(proposal.actions)
+    ]
+    return ProposalResult(
+        proposal.id,
+        record.uid,
+        ProposalStatus.ABORTED,
+        tuple(results),
+        cost_of(proposal.actions, results),
+        error,
+    )
+
+
+def _received(reader: Reader, uid: str) -> dict[str, JSONValue]:
+    event = reader.last_event(uid, EventKind.PROPOSAL_RECEIVED)
+    return {} if event is None else jsonvalue.parse(event.data)
+
+
+def _place(uid: str) -> int:
+    return int(uid.rpartition("-")[2]) - 1

@@ -1,0 +1,360 @@
+"""Runs proposals: starts what may start, takes note of what came of it, and brings it to an end."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+from toolgate.ir import (
+    Action,
+    ActionProposal,
+    ActionStatus,
+    ActionType,
+    Compensated,
+    ExternalEffect,
+    Outcome,
+    OutcomeError,
+    OutcomeKind,
+    ProposalResult,
+    ProposalStatus,
+    Rollback,
+)
+from toolgate.journal.journal import Journal
+from toolgate.journal.records import SessionRecord
+from toolgate.kernel.engine import Engine, RequestId
+from toolgate.kernel.places import compensates, compensation_of, compensation_uid, proposal_uid
+from toolgate.kernel.plan_steps import (
+    Asleep,
+    Elsewhere,
+    PlanSteps,
+    Settled,
+    call_for,
+)
+from toolgate.kernel.progress import Progress
+from toolgate.kernel.steps import unknown
+from toolgate.kernel.tools import ToolRegistry
+from toolgate.plan.graph import PlanError, build
+from toolgate.plan.references import UnresolvedReference, resolve
+
+READS = 1
+"""The highest level of tools without effects outside (:mod:`toolgate.policy.contracts`)."""
+
+_STATUS = {
+    ProposalStatus.COMPLETED: ActionStatus.SUCCEEDED,
+    ProposalStatus.ABORTED: ActionStatus.FAILED,
+    ProposalStatus.SUSPENDED: ActionStatus.HELD,
+    ProposalStatus.RUNNING: ActionStatus.EXECUTING,
+}
+
+
+class Plans:
+    """The proposals of one session. Its coroutines may run concurrently, on one event loop."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        engine: Engine,
+        steps: PlanSteps,
+        tools: ToolRegistry,
+        session: SessionRecord,
+    ) -> None:
+        """``engine`` executes their actions."""
+        self._journal = journal
+        self._engine = engine
+        self._steps = steps
+        self._tools = tools
+        self._session = session
+        self._active: dict[str, asyncio.Future[None]] = {}
+
+    async def propose(
+        self,
+        proposal: ActionProposal,
+        content: str,
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+        idempotency_key: str | None = None,
+        parent: str | None = None,
+    ) -> ProposalResult:
+        """Run a proposal to its end, or until it is suspended by a hold.
+
+        ``content`` is the digest of the proposal as it was sent. When ``cancelled`` is done, what
+        has not started does not start, and the proposal is aborted. Raises
+        :class:`~toolgate.kernel.steps.KeyConflict`,
+        :class:`~toolgate.errors.JournalUnavailable` and :class:`~toolgate.errors.JournalTampered`.
+        """
+        with self._engine.counted():
+            refusal = self._refusal(proposal)
+            step = await self._journal.transact(
+                lambda tx: self._steps.receive(
+                    tx, self._session, proposal, content, idempotency_key, parent, refusal
+                )
+            )
+            if isinstance(step, Settled):
+                return step.result
+            if isinstance(step, Progress):
+                return await self._run(step, request, cancelled, parent)
+        outcome = await self.resume(step.uid, request, 0.0, cancelled)
+        if outcome.proposal is None:
+            raise ValueError("a proposal that is known has a result")
+        return outcome.proposal
+
+    def belongs(self, uid: str) -> str | None:
+        """Return the proposal that resuming ``uid`` brings on, if it is an action of one."""
+        return None if compensates(uid) else proposal_uid(uid)
+
+    async def resume(
+        self,
+        uid: str,
+        request: RequestId,
+        wait: float | None,
+        cancelled: asyncio.Future[None],
+    ) -> Outcome:
+        """Bring a proposal on as far as it goes; ``uid`` is its own, or that of one of its actions.
+
+        Returns how that one stands then, with the result of the whole. ``wait`` and ``cancelled``
+        are those of :meth:`Engine.resume`.
+        """
+        loop = asyncio.get_running_loop()
+        until = None if wait is None else loop.time() + wait
+        proposal = proposal_uid(uid) or uid
+        while True:
+            busy = self._active.get(proposal)
+            if busy is None:
+                with self._engine.counted():
+                    standing = await self._journal.transact(
+                        lambda tx: self._steps.look(tx, proposal, take=not self._engine.closing)
+                    )
+                    if standing is None:
+                        return unknown(uid)
+                    if isinstance(standing, Progress):
+                        result = await self._run(standing, request, cancelled, None)
+                        return _outcome(uid, result)
+                if isinstance(standing, Settled):
+                    return _outcome(uid, standing.result, replayed=True)
+                result = standing.result
+                if not _waits(uid, result):
+                    return _outcome(uid, result)
+                if cancelled.done():
+                    return await self._give_up(uid, standing, result)
+                if self._engine.closing or (until is not None and loop.time() >= until):
+                    return _outcome(uid, result)
+                holds = standing.holds if isinstance(standing, Asleep) else ()
+                deadline = standing.deadline if isinstance(standing, Asleep) else None
+                await self._engine.wait_for(uid, holds, cancelled, deadline, until)
+            else:
+                left = None if until is None else max(until - loop.time(), 0.0)
+                await asyncio.wait({busy, cancelled}, timeout=left, return_when="FIRST_COMPLETED")
+                if not busy.done():
+                    return Outcome(ActionStatus.EXECUTING, uid)
+
+    async def _give_up(self, uid: str, standing: Any, result: ProposalResult) -> Outcome:
+        """Withdraw the hold that a caller was waiting on, who has gone."""
+        held = next((r for r in result.results if r.outcome.uid == uid), None)
+        if held is None or isinstance(standing, Elsewhere):
+            return _outcome(uid, result)
+        return await self._engine.withdraw(uid, "the caller no longer waits")
+
+    def _refusal(self, proposal: ActionProposal) -> OutcomeError | None:
+        """Return why a proposal is refused before anything runs, if it is."""
+        refusal = self._engine.steps.judge.refusal_of_size(len(proposal.actions))
+        if refusal is not None:
+            return refusal
+        try:
+            build(proposal.actions)
+        except PlanError as error:
+            problems = [
+                {"code": item.code, "message": item.message, "ids": list(item.ids)}
+                for item in error.problems
+            ]
+            return OutcomeError(OutcomeKind.INVALID_ACTION, str(error), {"problems": problems})
+        return None
+
+    async def _run(
+        self,
+        progress: Progress,
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+        parent: str | None,
+    ) -> ProposalResult:
+        """Run a proposal that this run has claimed, as far as it goes."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._active[progress.uid] = done
+        try:
+            await self._run_actions(progress, request, cancelled, parent)
+            if self._engine.closing:
+                return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
+            progress.cancelled = progress.cancelled or (
+                cancelled.done() and any(True for _ in progress.unstarted())
+            )
+            if progress.aborting:
+                return await self._abort(progress, request)
+            if progress.schedule.held:
+                return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
+            return await self._journal.transact(lambda tx: self._steps.complete(tx, progress))
+        finally:
+            del self._active[progress.uid]
+            done.set_result(None)
+
+    async def _run_actions(
+        self,
+        progress: Progress,
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+        parent: str | None,
+    ) -> None:
+        """Start actions as they become ready, until nothing runs and nothing more may start."""
+        tasks: dict[asyncio.Task[Outcome], str] = {}
+        failure: BaseException | None = None
+        while True:
+            if failure is None and not self._ending(progress, cancelled):
+                for name in progress.schedule.next():
+                    work = self._one(progress, name, request, cancelled, parent)
+                    tasks[asyncio.ensure_future(work)] = name
+            if not tasks:
+                break
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(ended, key=lambda task: progress.graph.index[tasks[task]]):
+                name = tasks.pop(task)
+                error = task.exception()
+                if error is not None:
+                    failure = failure or error
+                    continue
+                progress.note(name, task.result(), self._journal.now())
+        if failure is not None:
+            raise failure
+
+    def _ending(self, progress: Progress, cancelled: asyncio.Future[None]) -> bool:
+        return (
+            progress.aborting
+            or progress.exhausted is not None
+            or cancelled.done()
+            or self._engine.closing
+        )
+
+    async def _one(
+        self,
+        progress: Progress,
+        name: str,
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+        parent: str | None,
+    ) -> Outcome:
+        """Bring one action to an end, or to a hold."""
+        if name in progress.proposed:
+            return await self._engine.bring_on(
+                progress.uid_of(name), request, cancelled, progress.usage
+            )
+        action = progress.actions[name]
+        error = progress.failed_requirement(name)
+        if error is None:
+            try:
+                action = _resolved(action, progress)
+            except UnresolvedReference as unresolved:
+                error = OutcomeError(OutcomeKind.DEPENDENCY_FAILED, str(unresolved))
+        if error is not None:
+            return await self._refuse(progress, action, error)
+        call = self._steps.call(progress, action, parent)
+        return await self._engine.act(call, progress.session, request, cancelled, progress.usage)
+
+    async def _refuse(self, progress: Progress, action: Action, error: OutcomeError) -> Outcome:
+        return await self._journal.transact(
+            lambda tx: self._steps.refuse(tx, progress, action, error)
+        )
+
+    async def _abort(self, progress: Progress, request: RequestId) -> ProposalResult:
+        """Undo what a proposal did: first its state, then what can be compensated, last to first.
+
+        Compensations are governed like any call: policy may deny one, or hold it, and then it is
+        told so, and the others go on.
+        """
+        restored, kept = await self._journal.transact(
+            lambda tx: self._steps.roll_back(tx, progress)
+        )
+        never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        compensations: list[Compensated] = []
+        for name in progress.to_undo():
+            if self._engine.closing:
+                return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
+            outcome = await self._compensate(progress, name, request, never)
+            if outcome is not None:
+                compensations.append(Compensated(name, outcome))
+        made_good = {
+            item.action_id
+            for item in compensations
+            if item.outcome.status is ActionStatus.SUCCEEDED
+        }
+        rollback = Rollback(
+            tuple(restored),
+            tuple(kept),
+            tuple(compensations),
+            tuple(
+                ExternalEffect(action.id, outcome.uid, action.tool or "", outcome.status)
+                for action in progress.proposal.actions
+                if (outcome := progress.outcomes.get(action.id)) is not None
+                and action.id not in made_good
+                and self._may_have_effects(action, outcome)
+            ),
+        )
+        return await self._journal.transact(lambda tx: self._steps.abort(tx, progress, rollback))
+
+    async def _compensate(
+        self,
+        progress: Progress,
+        name: str,
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+    ) -> Outcome | None:
+        """Run what compensates an action; ``None``: nothing does, or the action needs none."""
+        action = progress.actions[name]
+        compensation = compensation_of(action, progress.proposal.actions)
+        if compensation is None or action.reversibility == "irreversible":
+            return None
+        uid = compensation_uid(progress.uid_of(name))
+        known = await self._journal.transact(lambda tx: self._engine.steps.recorded(tx, uid))
+        if known is not None:
+            return known
+        try:
+            compensation = _resolved(compensation, progress)
+        except UnresolvedReference as unresolved:
+            error = OutcomeError(OutcomeKind.DEPENDENCY_FAILED, str(unresolved))
+            return Outcome(ActionStatus.REJECTED, uid, error=error)
+        call = call_for(compensation, uid, progress.uid)
+        return await self._engine.act(call, progress.session, request, cancelled, None)
+
+    def _may_have_effects(self, action: Action, outcome: Outcome) -> bool:
+        """Tell whether an action may have done something outside that nobody has undone."""
+        if action.type is not ActionType.TOOL_CALL or outcome.attempts == 0:
+            return False
+        tool = self._tools.get(action.tool or "")
+        return tool is None or tool.contract.level > READS
+
+
+def _resolved(action: Action, progress: Progress) -> Action:
+    """Return the action with outputs in the place of references to them."""
+    parameters = resolve(action.parameters, progress.outputs())
+    if parameters is action.parameters:
+        return action
+    return action.model_copy(update={"parameters": parameters})
+
+
+def _waits(uid: str, result: ProposalResult) -> bool:
+    """Tell whether ``uid`` (an action, or the proposal itself) has not come to its end."""
+    status = next((r.outcome.status for r in result.results if r.outcome.uid == uid), None)
+    return status in (None, ActionStatus.PROPOSED, ActionStatus.HELD, ActionStatus.EXECUTING)
+
+
+def _outcome(uid: str, result: ProposalResult, *, replayed: bool = False) -> Outcome:
+    """Return how an action of the proposal stands, or the proposal itself, with all of it."""
+    for item in result.results:
+        if item.outcome.uid == uid:
+            return dataclasses.replace(
+                item.outcome,
+                action_id=item.action_id,
+                proposal=result,
+                replayed=item.outcome.replayed or replayed,
+            )
+    if uid != result.uid:
+        return unknown(uid)
+    error = result.error
+    return Outcome(_STATUS[result.status], uid, error=error, proposal=result, replayed=replayed)

@@ -1,0 +1,199 @@
+"""One session of one gate put together: policy, journal, tools, and the kernel over them.
+
+It knows no wire: :mod:`toolgate.gate` serves it to a client, :mod:`toolgate.embedding` to a program
+that needs no sidecar.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from toolgate import __version__, jsonvalue
+from toolgate.config import GateConfig, MemoryJournal
+from toolgate.deployment import pinned_keys
+from toolgate.errors import JournalTampered
+from toolgate.ir import ActionProposal, Outcome, ProposalResult, ToolSchema
+from toolgate.journal.events import EventKind
+from toolgate.journal.journal import Journal, Transaction
+from toolgate.journal.opening import open_journal
+from toolgate.journal.records import SessionRecord
+from toolgate.jsonvalue import JSONValue
+from toolgate.kernel import checkpoints
+from toolgate.kernel.allowance import Allowance
+from toolgate.kernel.capabilities import Capabilities
+from toolgate.kernel.engine import Engine, RequestId, ToolRunner
+from toolgate.kernel.judge import Judge
+from toolgate.kernel.plan_steps import PlanSteps
+from toolgate.kernel.plans import Plans
+from toolgate.kernel.records import Call, content_digest
+from toolgate.kernel.session import open_session
+from toolgate.kernel.state import StateView
+from toolgate.kernel.step import Settings
+from toolgate.kernel.steps import Steps
+from toolgate.kernel.tools import RegisteredTool, ToolRegistry
+from toolgate.policy.contracts import contract_for
+from toolgate.policy.loading import compile_policy
+from toolgate.policy.verdict import Policy
+
+MEMORY_WARNING = "the journal is in memory: it ends with this gate, and so do its holds"
+
+
+class Runtime:
+    """The kernel of one session. Its coroutines may run concurrently, on one event loop."""
+
+    def __init__(self, config: GateConfig, runner: ToolRunner) -> None:
+        """Read the policy, open the journal and the session; ``runner`` runs tools' bodies.
+
+        Raises :class:`~toolgate.errors.PolicyError`, :class:`~toolgate.errors.ConfigError` or
+        :class:`~toolgate.errors.JournalError`.
+        """
+        self.config = config
+        self.policy: Policy = compile_policy(config)
+        settings = Settings(
+            project=config.project,
+            agent=config.agent.id,
+            mode=config.mode,
+            join_repeats=config.approvals.repeat == "join",
+            remember_denial=config.approvals.remember_denial,
+            max_concurrency=config.limits.max_concurrency,
+            approvers=pinned_keys(config),
+        )
+        self._journal: Journal = open_journal(config)
+        self.tools = ToolRegistry(lambda name: contract_for(name, config.tools.get(name)))
+        self._judge = Judge(
+            self.policy,
+            Capabilities(config.capabilities),
+            self.tools,
+            config.agent.id,
+            config.agent.framework,
+        )
+        allowance = Allowance(config.project, config.budget.proposal, config.budget.session)
+        run, alive = self._journal.run, self._journal.liveness.alive
+        steps = Steps(self._judge, allowance, settings, run, alive)
+        self.session: SessionRecord = self._begin()
+        self.engine = Engine(self._journal, steps, settings, self.session, runner)
+        plan_steps = PlanSteps(steps, settings, run)
+        self.plans = Plans(self._journal, self.engine, plan_steps, self.tools, self.session)
+        self._journal.write_now(steps.doubt_the_dead)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the operator should know of this deployment."""
+        warnings = list(self.policy.warnings)
+        if isinstance(self.config.journal, MemoryJournal):
+            warnings.append(MEMORY_WARNING)
+        return warnings
+
+    async def register_tool(self, declared: ToolSchema) -> RegisteredTool:
+        """Register a tool; the same again changes nothing.
+
+        Raises :class:`~toolgate.kernel.tools.ToolConflict` and
+        :class:`~toolgate.errors.SchemaError`.
+        """
+        tool, new = self.tools.register(declared)
+        if new:
+            data: dict[str, JSONValue] = {
+                "name": declared.name,
+                "contract": tool.contract.public(),
+                "declared": jsonvalue.digest(declared.model_dump()),
+            }
+            await self._journal.transact(
+                lambda tx: tx.append(EventKind.TOOL_REGISTERED, data, session=self.session.session)
+            )
+        return tool
+
+    async def govern(
+        self,
+        tool: str,
+        args: dict[str, JSONValue],
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        parent: str | None = None,
+        metadata: dict[str, JSONValue] | None = None,
+    ) -> Outcome:
+        """Govern one call of a tool: see :meth:`Engine.govern`. ``timeout`` is in seconds."""
+        args_json = jsonvalue.canonical(args)
+        call = Call(
+            tool=tool,
+            args=args,
+            args_json=args_json,
+            content=content_digest(tool, args_json),
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            parent=parent,
+            metadata=metadata,
+        )
+        return await self.engine.govern(call, request, cancelled)
+
+    async def propose(
+        self,
+        proposal: ActionProposal,
+        content: str,
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+        *,
+        idempotency_key: str | None = None,
+        parent: str | None = None,
+    ) -> ProposalResult:
+        """Run a proposal: see :meth:`Plans.propose`."""
+        return await self.plans.propose(
+            proposal, content, request, cancelled, idempotency_key, parent
+        )
+
+    async def resume(
+        self, uid: str, request: RequestId, wait: float | None, cancelled: asyncio.Future[None]
+    ) -> Outcome:
+        """Bring an action or a proposal on: see :meth:`Engine.resume`, :meth:`Plans.resume`."""
+        if self.plans.belongs(uid) or self._journal.reader.proposal(uid) is not None:
+            return await self.plans.resume(uid, request, wait, cancelled)
+        return await self.engine.resume(uid, request, wait, cancelled)
+
+    def state(self, keys: Iterable[str] | None = None) -> dict[str, JSONValue]:
+        """Return the session's state, all of it or these keys; a missing key is left out."""
+        everything = StateView(self._journal.reader, self.session.session)
+        if keys is None:
+            return everything.everything()
+        return {key: everything[key] for key in dict.fromkeys(keys) if key in everything}
+
+    async def checkpoint(self, name: str) -> str:
+        """Keep the session's state and return the checkpoint's id."""
+        return await self._journal.transact(lambda tx: checkpoints.save(tx, self.session, name))
+
+    async def restore(self, checkpoint: str) -> Outcome:
+        """Return the session's state to a checkpoint: see :mod:`toolgate.kernel.checkpoints`."""
+        return await self._journal.transact(
+            lambda tx: checkpoints.restore(tx, self._judge, self.session, checkpoint)
+        )
+
+    def close(self, reason: str) -> None:
+        """End the run, when nothing is under way any more (see :meth:`Engine.drain`)."""
+        self._journal.end(reason)
+
+    async def journal_tampering(self, error: JournalTampered) -> None:
+        """Journal that a stored row was not believed."""
+        await self._journal.transact(
+            lambda tx: tx.append(
+                EventKind.JOURNAL_TAMPERED, {"what": str(error)}, session=self.session.session
+            )
+        )
+
+    def _begin(self) -> SessionRecord:
+        self._journal.start(__version__)
+        config = self.config
+
+        def begin(tx: Transaction) -> SessionRecord:
+            session = open_session(
+                tx, config.session, config.project, config.agent.id, config.state
+            )
+            tx.append(
+                EventKind.POLICY_LOADED,
+                {"policy": self.policy.id, "digest": self.policy.digest},
+                session=session.session,
+            )
+            return session
+
+        return self._journal.write_now(begin)
