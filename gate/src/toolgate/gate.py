@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -13,24 +14,30 @@ from pydantic import ValidationError
 from toolgate import __version__, jsonvalue
 from toolgate.config import GateConfig
 from toolgate.errors import JournalError, JournalTampered, SchemaError
-from toolgate.ir import ActionProposal, ToolSchema
+from toolgate.ir import ActionProposal, CostTarget, ToolSchema
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.engine import ToolRun
 from toolgate.kernel.recording import Unrecorded
 from toolgate.kernel.result import ToolError, ToolLost, ToolOutput, ToolReply
 from toolgate.kernel.steps import KeyConflict
 from toolgate.kernel.tools import ToolConflict
+from toolgate.plan.graph import PlanError
 from toolgate.runtime import Runtime
 from toolgate.wire.messages import ErrorCode, Reply, RequestId, RPCError
 from toolgate.wire.params import (
     Cancel,
     Checkpoint,
+    Equivalent,
     Govern,
     Holds,
+    Optimize,
     Propose,
+    Rank,
     Restore,
     Resume,
+    Simulate,
     State,
+    Verify,
     Withdraw,
     bad_params,
     read_params,
@@ -219,7 +226,7 @@ class Gate:
 
     async def _propose(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Propose, params)
-        proposal = read_params(ActionProposal, asked.proposal, "proposal")
+        proposal = _plan(asked.proposal)
         call = self._admit_request(identifier)
         try:
             result = await self.runtime.propose(
@@ -265,6 +272,37 @@ class Gate:
         outcome = (await self.runtime.restore(asked.checkpoint_id)).to_json()
         return {key: outcome[key] for key in ("status", "error", "state_changes") if key in outcome}
 
+    async def _verify(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        asked = read_params(Verify, params)
+        found = self.runtime.verify(_plan(asked.proposal), asked.state, asked.max_actions)
+        return found.to_json()
+
+    async def _simulate(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        asked = read_params(Simulate, params)
+        with _refusing_what_is_no_plan():
+            return {"state": self.runtime.simulate(_plan(asked.proposal), asked.state)}
+
+    async def _equivalent(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        asked = read_params(Equivalent, params)
+        with _refusing_what_is_no_plan():
+            a, b = _plan(asked.a, "a"), _plan(asked.b, "b")
+            return self.runtime.equivalent(a, b, asked.states).to_json()
+
+    async def _optimize(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        asked = read_params(Optimize, params)
+        with _refusing_what_is_no_plan():
+            return self.runtime.optimize(_plan(asked.proposal), asked.state).to_json()
+
+    async def _rank(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        asked = read_params(Rank, params)
+        target = read_params(CostTarget, asked.target or {}, "target")
+        plans = [
+            _plan(candidate, "candidates", str(place))
+            for place, candidate in enumerate(asked.candidates)
+        ]
+        ranking = self.runtime.rank(plans, target, asked.state)
+        return {"ranking": [item.to_json() for item in ranking]}
+
     async def _holds(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Holds, params)
         holds, after, wrong = self.runtime.engine.holds(asked.status, asked.limit, asked.after)
@@ -288,6 +326,11 @@ class Gate:
         "state": _state,
         "checkpoint": _checkpoint,
         "restore": _restore,
+        "verify": _verify,
+        "simulate": _simulate,
+        "equivalent": _equivalent,
+        "optimize": _optimize,
+        "rank": _rank,
         "holds": _holds,
         "ping": _ping,
         "shutdown": _shutdown,
@@ -365,6 +408,19 @@ def log(line: str) -> None:
     """Tell people something, on stderr."""
     sys.stderr.write(f"toolgate: {line}\n")
     sys.stderr.flush()
+
+
+def _plan(proposal: dict[str, JSONValue], *where: str) -> ActionProposal:
+    """Return a proposal that was sent as the parameter ``where``."""
+    return read_params(ActionProposal, proposal, *(where or ("proposal",)))
+
+
+@contextmanager
+def _refusing_what_is_no_plan() -> Iterator[None]:
+    try:
+        yield
+    except PlanError as error:
+        raise bad_params([problem.message for problem in error.problems]) from None
 
 
 def _tool_reply(reply: Reply | None) -> ToolReply:

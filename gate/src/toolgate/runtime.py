@@ -7,13 +7,15 @@ that needs no sidecar.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
-from toolgate import __version__, jsonvalue
+from toolgate import __version__, analysis, jsonvalue
+from toolgate.analysis import Equivalence, Optimized, Ranked, Verification
 from toolgate.config import GateConfig, MemoryJournal
 from toolgate.deployment import pinned_keys
 from toolgate.errors import JournalTampered
-from toolgate.ir import ActionProposal, Outcome, ProposalResult, ToolSchema
+from toolgate.ir import Action, ActionProposal, CostTarget, Outcome, ProposalResult, ToolSchema
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Journal, Transaction
 from toolgate.journal.opening import open_journal
@@ -111,7 +113,7 @@ class Runtime:
         cancelled: asyncio.Future[None],
         *,
         idempotency_key: str | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the body's, which the journal records
         parent: str | None = None,
         metadata: dict[str, JSONValue] | None = None,
     ) -> Outcome:
@@ -168,6 +170,75 @@ class Runtime:
         return await self._journal.transact(
             lambda tx: checkpoints.restore(tx, self._judge, self.session, checkpoint)
         )
+
+    def verify(
+        self,
+        proposal: ActionProposal,
+        state: Mapping[str, JSONValue] | None = None,
+        max_actions: int | None = None,
+    ) -> Verification:
+        """Find what is wrong with a proposal before it runs: :mod:`toolgate.analysis.verify`.
+
+        ``state`` is the session's unless given; ``max_actions`` may only lower the capability.
+        """
+        return analysis.verify(
+            proposal,
+            self.tools,
+            self._state(state),
+            judge=self._foresee,
+            max_actions=self._max_actions(max_actions),
+        )
+
+    def simulate(
+        self, proposal: ActionProposal, state: Mapping[str, JSONValue] | None = None
+    ) -> dict[str, JSONValue]:
+        """Return the state a proposal would leave: :mod:`toolgate.analysis.simulate`."""
+        return analysis.simulate(proposal, self._state(state)).state
+
+    def equivalent(
+        self,
+        a: ActionProposal,
+        b: ActionProposal,
+        states: Iterable[Mapping[str, JSONValue]] | None = None,
+    ) -> Equivalence:
+        """Compare what two proposals leave: :mod:`toolgate.analysis.equivalent`."""
+        return analysis.equivalent(a, b) if states is None else analysis.equivalent(a, b, states)
+
+    def optimize(
+        self, proposal: ActionProposal, state: Mapping[str, JSONValue] | None = None
+    ) -> Optimized:
+        """Return a proposal with fewer waits: :mod:`toolgate.analysis.optimize`."""
+        return analysis.optimize(proposal, self._state(state))
+
+    def rank(
+        self,
+        candidates: Sequence[ActionProposal],
+        target: CostTarget | None = None,
+        state: Mapping[str, JSONValue] | None = None,
+    ) -> list[Ranked]:
+        """Order proposals, the best first: :mod:`toolgate.analysis.rank`."""
+        return analysis.rank(
+            candidates,
+            target or CostTarget(),
+            self.tools,
+            self._state(state),
+            judge=self._foresee,
+            max_actions=self._max_actions(None),
+        )
+
+    def _state(self, state: Mapping[str, JSONValue] | None) -> Mapping[str, JSONValue]:
+        return self.state() if state is None else state
+
+    def _max_actions(self, asked: int | None) -> int | None:
+        capability = self.config.capabilities.max_actions
+        given = [most for most in (asked, capability) if most is not None]
+        return min(given, default=None)
+
+    def _foresee(
+        self, action: Action, parameters: dict[str, JSONValue]
+    ) -> tuple[Literal["deny", "hold"], str, tuple[str, ...]] | None:
+        journal = self._journal
+        return self._judge.foresee(journal.reader, action, parameters, self.session, journal.now())
 
     def close(self, reason: str) -> None:
         """End the run, when nothing is under way any more (see :meth:`Engine.drain`)."""

@@ -48,7 +48,7 @@ def check(
         malformed = effects.malformed(call.action)
         if malformed is not None:
             return OutcomeError(OutcomeKind.INVALID_ACTION, malformed)
-        refusal = _beyond_capabilities(call, capabilities)
+        refusal = beyond_capabilities(call, capabilities)
     else:
         refusal = capabilities.refusal_of_tool(call.tool)
     if refusal is not None or not call.calls_tool:
@@ -59,18 +59,12 @@ def check(
     return invalid_arguments(call.tool, problems) if problems else None
 
 
-def _beyond_capabilities(call: Call, capabilities: Capabilities) -> OutcomeError | None:
-    action = call.action
+def beyond_capabilities(call: Call, capabilities: Capabilities) -> OutcomeError | None:
+    """Return why the session may not do what an action of a proposal does (step 2), or None."""
     if call.calls_tool and (refusal := capabilities.refusal_of_tool(call.tool)) is not None:
         return refusal
-    keys = {
-        *action.expected_effects,
-        *action.state_dependencies,
-        *(condition.key for condition in action.preconditions),
-    }
-    if not call.calls_tool:
-        keys.add(action.parameters["key"])
-    refusals = (capabilities.refusal_of_key(key) for key in sorted(keys))
+    keys = sorted(effects.touched_keys(call.action))
+    refusals = (capabilities.refusal_of_key(key) for key in keys)
     return next((refusal for refusal in refusals if refusal is not None), None)
 
 

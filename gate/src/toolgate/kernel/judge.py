@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from toolgate import clock
-from toolgate.ir import ActionType, OutcomeError
+from toolgate.ir import Action, ActionType, OutcomeError
 from toolgate.journal.journal import Reader
 from toolgate.journal.records import SessionRecord
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel.admission import Admission, admit, check, held_write, unmet
+from toolgate.kernel.admission import (
+    Admission,
+    admit,
+    beyond_capabilities,
+    check,
+    held_write,
+    unmet,
+)
 from toolgate.kernel.capabilities import Capabilities
+from toolgate.kernel.places import call_for
 from toolgate.kernel.records import SINGLE, Call
 from toolgate.kernel.state import StateView
 from toolgate.kernel.tools import RegisteredTool, ToolRegistry
@@ -79,6 +88,38 @@ class Judge:
         if error is not None:
             return Admission("reject", error=error)
         return admit(self._verdict(reader, prepared, uid, session, now), on_effects)
+
+    def foresee(
+        self,
+        reader: Reader,
+        action: Action,
+        parameters: dict[str, JSONValue],
+        session: SessionRecord,
+        now: int,
+    ) -> tuple[Literal["deny", "hold"], str, tuple[str, ...]] | None:
+        """Tell what would be said of an action that is not proposed yet, ``None``: it may run.
+
+        That is capabilities' and policy's word, on the action and on what it would write, with
+        ``parameters`` as far as they are known.
+        """
+        call = call_for(action.model_copy(update={"parameters": parameters}), "", "")
+        refusal = beyond_capabilities(call, self._capabilities)
+        if refusal is not None:
+            return "deny", refusal.message, ()
+        tool = self._tools.get(call.tool) if call.calls_tool else None
+        if tool is None and call.calls_tool:
+            return None
+        verdicts = [
+            (key, self.verdict_on_write(reader, "", None, session, now, key, value))
+            for key, value in action.expected_effects.items()
+        ]
+        prepared = Prepared(call, tool, None)
+        admitted = admit(self._verdict(reader, prepared, "", session, now), verdicts)
+        if admitted.step == "execute" or admitted.verdict is None:
+            return None
+        effect: Literal["deny", "hold"] = "hold" if admitted.step == "hold" else "deny"
+        reason = admitted.verdict.reason if admitted.error is None else admitted.error.message
+        return effect, reason, admitted.verdict.rules
 
     def refusal_of_write(
         self, reader: Reader, uid: str, session: SessionRecord, now: int, key: str, value: JSONValue

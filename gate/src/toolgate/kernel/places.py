@@ -13,7 +13,7 @@ from toolgate.errors import JournalTampered
 from toolgate.ir import Action, ActionCompensation, ActionProposal, ActionType
 from toolgate.journal.journal import Reader
 from toolgate.journal.records import ActionRecord, ProposalRecord
-from toolgate.kernel.records import SINGLE, Call
+from toolgate.kernel.records import SINGLE, Call, content_digest
 
 
 def action_uid(proposal: str, place: int) -> str:
@@ -60,6 +60,24 @@ def call_of(reader: Reader, record: ActionRecord) -> Call:
         idempotency_key=record.idempotency_key,
         action=action,
         uid=record.uid,
+        proposal=proposal,
+    )
+
+
+def call_for(action: Action, uid: str, proposal: str, parent: str | None = None) -> Call:
+    """Return the call that an action of a proposal makes, as the action ``uid``."""
+    name = action.tool or "" if action.type is ActionType.TOOL_CALL else action.type.value
+    args_json = jsonvalue.canonical(action.parameters)
+    return Call(
+        tool=name,
+        args=action.parameters,
+        args_json=args_json,
+        content=content_digest(name, args_json, action.type),
+        timeout=None if action.timeout_ms is None else action.timeout_ms / 1000,
+        parent=parent,
+        metadata=action.metadata or None,
+        action=action,
+        uid=uid,
         proposal=proposal,
     )
 

@@ -32,9 +32,9 @@ from toolgate.journal.journal import Reader, Transaction, new_id
 from toolgate.journal.records import ActionRecord, ProposalRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import state
-from toolgate.kernel.places import action_uid, compensates, read_proposal
+from toolgate.kernel.places import action_uid, call_for, compensates, read_proposal
 from toolgate.kernel.progress import Progress, cost_of
-from toolgate.kernel.records import Call, content_digest, error_of, recall
+from toolgate.kernel.records import Call, error_of, recall
 from toolgate.kernel.step import Settings
 from toolgate.kernel.steps import KeyConflict, Steps
 from toolgate.plan.graph import build
@@ -318,24 +318,6 @@ class PlanSteps:
         moved = progress.record._replace(status=status.value, run=run, last_seq=seq)
         tx.update(moved, progress.record.last_seq)
         progress.record = moved
-
-
-def call_for(action: Action, uid: str, proposal: str, parent: str | None = None) -> Call:
-    """Return the call that an action of a proposal makes, as the action ``uid``."""
-    name = action.tool or "" if action.type == "tool_call" else action.type.value
-    args_json = jsonvalue.canonical(action.parameters)
-    return Call(
-        tool=name,
-        args=action.parameters,
-        args_json=args_json,
-        content=content_digest(name, args_json, action.type),
-        timeout=None if action.timeout_ms is None else action.timeout_ms / 1000,
-        parent=parent,
-        metadata=action.metadata or None,
-        action=action,
-        uid=uid,
-        proposal=proposal,
-    )
 
 
 def result_of(reader: Reader, record: ProposalRecord) -> ProposalResult:

@@ -23,13 +23,18 @@ from toolgate.ir import (
 from toolgate.journal.journal import Journal
 from toolgate.journal.records import SessionRecord
 from toolgate.kernel.engine import Engine, RequestId
-from toolgate.kernel.places import compensates, compensation_of, compensation_uid, proposal_uid
+from toolgate.kernel.places import (
+    call_for,
+    compensates,
+    compensation_of,
+    compensation_uid,
+    proposal_uid,
+)
 from toolgate.kernel.plan_steps import (
     Asleep,
     Elsewhere,
     PlanSteps,
     Settled,
-    call_for,
 )
 from toolgate.kernel.progress import Progress
 from toolgate.kernel.steps import unknown
