@@ -23,6 +23,7 @@ from support.client_gates import (
     fake_gate,
     open_files,
     received,
+    workers_end,
 )
 from toolgate_client import GateClient
 
@@ -168,6 +169,60 @@ def test_a_nested_call_may_be_interrupted_anywhere(gate: GateClient) -> None:
     assert gate.govern("state", {}).output["unanswered"] == []
 
 
+class Proposals:
+    """Proposals of two bodies at once and one after them, each of which is counted."""
+
+    def __init__(self, gate: GateClient) -> None:
+        self.gate = gate
+        self.ran: dict[int, int] = {}
+        self.values = {number: object() for number in (1, 2, 3)}
+        self.plan = {
+            "actions": [
+                {"id": f"a{number}", "tool": "t", "parameters": {"n": number}}
+                for number in self.values
+            ]
+        }
+        gate.register_tool("t", self._body)
+
+    def __call__(self) -> None:
+        self.ran = {}
+        result = self.gate.propose(self.plan, max_workers=2)
+        assert [each.output for each in result.results] == list(self.values.values())
+
+    def _body(self, args: dict[str, Any]) -> object:
+        number = args["n"]
+        self.ran[number] = self.ran.get(number, 0) + 1
+        return self.values[number]
+
+    def settle(self) -> None:
+        """Wait for the workers of the last one; nothing ran twice, and its callers can go on."""
+        assert workers_end()
+        assert set(self.ran.values()) <= {1}
+
+
+def test_a_proposal_may_be_interrupted_anywhere(gate: GateClient) -> None:
+    proposals = Proposals(gate)
+    proposals()
+    for _ in at_every_bytecode(proposals, step=3):
+        proposals.settle()
+        assert Background(lambda: gate.call("x", {}, body=lambda args: 1)).result() == 1
+    proposals.settle()
+    check_answers(gate)
+
+
+def test_a_proposal_may_be_interrupted_anywhere_while_another_reads(gate: GateClient) -> None:
+    reader = Background(lambda: gate.resume("never", wait=None))
+    proposals = Proposals(gate)
+    proposals()
+    for _ in at_every_bytecode(proposals, step=11):
+        proposals.settle()
+    proposals()
+    check_answers(gate, waiting=1)
+    gate.close()
+    with pytest.raises(toolgate_client.GateClosed):
+        reader.result()
+
+
 def test_waiting_for_a_turn_may_be_interrupted_anywhere() -> None:
     with fake_gate(fake={"max_in_flight": 1}) as gate:
         calls = Calls(gate)
@@ -296,3 +351,73 @@ def test_signals_at_any_time_lose_nothing() -> None:
         env={**os.environ},
     )
     assert (done.stdout, done.stderr) == ("1 True True {'other'}\n", "")
+
+
+@pytest.mark.slow
+def test_signals_at_any_time_leave_no_body_and_no_thread_of_a_proposal_behind() -> None:
+    code = f"""
+        import signal, sys, threading, time
+        sys.path.insert(0, {str(CLIENT_SOURCE)!r})
+        from toolgate_client import GateClient
+
+        class Interrupt(BaseException): pass
+
+        def interrupt(number, frame):
+            raise Interrupt
+
+        def plan(count, together):
+            actions = [
+                {{"id": str(n), "tool": "t", "parameters": {{"n": n}}}} for n in range(count)
+            ]
+            return {{"actions": actions, "context": {{"together": together}}}}
+
+        with GateClient({{}}, launcher=[sys.executable, {str(FAKE_GATE)!r}]) as gate:
+            gate.register_tool("t", lambda args: args["n"])
+            ending = threading.Event()
+            others = []
+
+            def propose(count, together):
+                results = gate.propose(plan(count, together), max_workers=3).results
+                return [each.output for each in results] == list(range(count))
+
+            def other():
+                while not ending.is_set():
+                    others.append(propose(3, together=len(others) % 2 == 0))
+
+            thread = threading.Thread(target=other)
+            thread.start()
+            signal.signal(signal.SIGALRM, interrupt)
+            done, interrupted, proposals = [], 0, 0
+            while interrupted < 200 and proposals < 4000:
+                proposals += 1
+                try:
+                    try:
+                        signal.setitimer(
+                            signal.ITIMER_REAL, 0.0001 + proposals % 97 / 97 * 0.005
+                        )
+                        done.append(propose(4, together=proposals % 3 > 0))
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                except Interrupt:
+                    interrupted += 1
+            ending.set()
+            thread.join(20)
+            assert not thread.is_alive()
+            deadline = time.monotonic() + 20
+            while any(each.name.startswith("toolgate-body") for each in threading.enumerate()):
+                assert time.monotonic() < deadline
+                gate.ping()
+            gate.ping()
+            state = gate.govern("state", {{}}).output
+            assert state == {{"unanswered": [], "contradictions": []}}, state
+            print(set(done), interrupted > 50, set(others))
+    """
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", textwrap.dedent(code)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        env={**os.environ},
+    )
+    assert (done.stdout, done.stderr) == ("{True} True {True}\n", "")

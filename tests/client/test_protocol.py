@@ -386,15 +386,15 @@ class TestTurns:
     def test_only_calls_without_a_response_are_under_way(self) -> None:
         core = Core()
         asked(core, "ping")
-        assert core.under_way() == 0
+        assert len(core.under_way()) == 0
         call, resume = asked(core, "govern"), asked(core, "resume")
-        assert core.under_way() == 2
+        assert len(core.under_way()) == 2
         give(core, {"id": call.id, "result": {}})
-        assert core.under_way() == 1
+        assert len(core.under_way()) == 1
         core.leave(resume)
-        assert core.under_way() == 1  # the gate still has it
+        assert len(core.under_way()) == 1  # the gate still has it
         give(core, {"id": resume.id, "result": {}})
-        assert core.under_way() == 0
+        assert len(core.under_way()) == 0
 
     def test_each_response_to_a_call_gives_the_next_caller_room(self) -> None:
         core = Core()
@@ -422,7 +422,7 @@ class TestTurns:
         core = Core()
         call, waiting = asked(core), self.queued(core)
         core.leave(call)
-        assert core.turns.may_wait(waiting, 0, core.under_way())
+        assert core.turns.may_wait(waiting, frozenset(), core.under_way())
         assert not waiting.room
         give(core, {"id": call.id, "result": {}})
         assert waiting.room
@@ -444,13 +444,38 @@ class TestTurns:
         core = Core()
         outer = asked(core)
         nested = self.queued(core)
-        assert not core.turns.may_wait(nested, 1, core.under_way())
+        assert not core.turns.may_wait(nested, frozenset({outer.id}), core.under_way())
         core.leave_queue(nested)
         other = asked(core)
         nested = self.queued(core)
-        assert core.turns.may_wait(nested, 1, core.under_way())
+        assert core.turns.may_wait(nested, frozenset({outer.id}), core.under_way())
         for call in (outer, other):
             core.leave(call)
+
+    def test_a_caller_that_gives_up_has_others_see_whether_they_should(self) -> None:
+        core = Core()
+        proposal = asked(core, "propose")
+        above = frozenset({proposal.id})
+        nested = asked(core)
+        first, second = self.queued(core), self.queued(core)
+        assert core.turns.may_wait(first, above, core.under_way())
+        give(core, {"id": nested.id, **self.REFUSAL})
+        assert not core.turns.may_wait(second, above, core.under_way())
+        sent(core)
+        core.leave_queue(second)
+        (ping,) = sent(core)
+        give(core, {"id": ping["id"], "result": {}})
+        assert first.room
+        core.leave_queue(first)
+        assert not core.outbox
+
+    def test_parallel_bodies_of_one_proposal_block_one_call(self) -> None:
+        core = Core()
+        proposal, other = asked(core, "propose"), asked(core)
+        above = frozenset({proposal.id})
+        for _ in range(3):
+            assert core.turns.may_wait(self.queued(core), above, core.under_way())
+        core.leave(other)
 
     def test_the_end_wakes_who_waits_for_a_turn(self) -> None:
         core = Core()

@@ -48,7 +48,11 @@ def test_every_public_name_presents_itself_as_the_packages_own() -> None:
 def test_the_fields_types_can_be_resolved() -> None:
     hints = get_type_hints(toolgate_client.Outcome)
     assert hints["hold"] == toolgate_client.Hold | None
-    assert set(hints) == {field.name for field in dataclasses.fields(toolgate_client.Outcome)}
+    assert hints["proposal"] == toolgate_client.ProposalResult | None
+    for name in toolgate_client.__all__:
+        value = getattr(toolgate_client, name)
+        if dataclasses.is_dataclass(value):
+            assert get_type_hints(value).keys() == {each.name for each in dataclasses.fields(value)}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

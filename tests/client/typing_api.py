@@ -10,15 +10,29 @@ from toolgate_client import (
     ActionError,
     ActionFailed,
     ActionHeld,
+    ActionResult,
+    Compensated,
+    Cost,
     Decision,
+    Difference,
+    Equivalence,
     ErrorInfo,
+    ExternalEffect,
     GateClient,
     GateClosed,
     GateError,
     GateStartError,
     Hold,
+    Issue,
+    Optimized,
     Outcome,
+    ProposalResult,
     ProtocolError,
+    Ranked,
+    Removed,
+    Restored,
+    Rollback,
+    Verification,
     default_encoder,
 )
 
@@ -50,18 +64,66 @@ def using(client: GateClient) -> None:
     assert_type(client.closed, bool)
     assert_type(client.register_tool("t", body, parameters={"type": "object"}), dict[str, Any])
     client.register_tool("t", coroutine_body, returns={}, idempotent=True, description="d")
+    client.register_tool("t", body, cache_ttl=60, rate_limit={"max_calls": 3, "interval_secs": 1})
     client.register_tool("t", 7)  # type: ignore[arg-type]
     assert_type(client.govern("t", {"x": 1}), Outcome)
     client.govern("t", {}, idempotency_key="k", timeout=1, body=body, metadata={"m": 1})
     client.govern("t", [1])  # type: ignore[arg-type]
     assert_type(client.call("t", {}, body=lambda args: args["x"]), Any)
     assert_type(client.resume("u"), Outcome)
-    client.resume("u", wait=None, body=body)
+    client.resume("u", wait=None, body=body, max_workers=4)
     client.resume("u", 5.0)  # type: ignore[call-arg]
     assert_type(client.withdraw("u"), Outcome)
     assert_type(client.holds("pending"), list[Hold])
     client.ping()
     client.close()
+
+
+def planning(client: GateClient) -> None:
+    plan: dict[str, Any] = {"actions": []}
+    assert_type(client.propose(plan), ProposalResult)
+    client.propose(plan, idempotency_key="k", max_workers=4)
+    client.propose([plan])  # type: ignore[arg-type]
+    client.propose(plan, "k")  # type: ignore[call-arg]
+    assert_type(client.verify(plan, state={}, max_actions=3), Verification)
+    assert_type(client.simulate(plan, state={"k": 1}), dict[str, Any])
+    assert_type(client.equivalent(plan, plan, states=[{}]), Equivalence)
+    assert_type(client.optimize(plan), Optimized)
+    assert_type(client.rank([plan], target={"cost_weight": 0.5}), list[Ranked])
+    assert_type(client.state(), dict[str, Any])
+    assert_type(client.state({"a", "b"}), dict[str, Any])
+    assert_type(client.checkpoint("before"), str)
+    assert_type(client.restore("c"), Restored)
+
+
+def reading_plans(result: ProposalResult, found: Verification, same: Equivalence) -> None:
+    assert_type(result.results, tuple[ActionResult, ...])
+    assert_type(result.result("a"), ActionResult)
+    assert_type(result.result("a").output, Any)
+    assert_type(result.result("a").error, ErrorInfo | None)
+    assert_type(result.result("a").exception, Exception | None)
+    assert_type(result.result("a").rolled_back, bool)
+    assert_type(result.status, Literal["completed", "aborted", "suspended", "running"])
+    assert_type(result.succeeded, bool)
+    assert_type(result.suspended, bool)
+    assert_type(result.aborted, bool)
+    assert_type(result.holds, tuple[Hold, ...])
+    assert_type(result.cost, Cost)
+    assert_type(result.rollback, Rollback | None)
+    if result.rollback is not None:
+        assert_type(result.rollback.compensations, tuple[Compensated, ...])
+        assert_type(result.rollback.external_effects, tuple[ExternalEffect, ...])
+    assert_type(found.issues, tuple[Issue, ...])
+    assert_type(found.valid, bool)
+    assert_type(same.differences, tuple[Difference, ...])
+    result.status = "completed"  # type: ignore[misc]
+
+
+def reading_removed(optimized: Optimized, restored: Restored) -> None:
+    assert_type(optimized.proposal, dict[str, Any])
+    assert_type(optimized.removed, tuple[Removed, ...])
+    assert_type(restored.succeeded, bool)
+    assert_type(restored.error, ErrorInfo | None)
 
 
 def reading(outcome: Outcome) -> None:
@@ -75,6 +137,7 @@ def reading(outcome: Outcome) -> None:
     assert_type(outcome.attempts, int)
     assert_type(outcome.succeeded, bool)
     assert_type(outcome.live, bool)
+    assert_type(outcome.proposal, ProposalResult | None)
     outcome.uid = "other"  # type: ignore[misc]
     assert_type(
         outcome.status,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,21 @@ class Background:
         if self._error is not None:
             raise self._error
         return self._value
+
+
+def workers_end() -> bool:
+    """Whether the threads that ran bodies of proposals end, in time."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        workers = [each for each in threading.enumerate() if each.name.startswith("toolgate-body")]
+        if not workers:
+            return True
+        for worker in workers:
+            if worker.ident is None:
+                os.sched_yield()  # it is just being started
+            else:
+                worker.join(0.1)
+    return False
 
 
 def open_files() -> set[str]:

@@ -291,7 +291,8 @@ class Plan:
         with self.gate.in_one_write():
             if self.context.get("stray"):
                 for call in (0, self.call + 1000):
-                    self.gate.run(call, self.actions[0], lambda reply: None, uid="nobody's")
+                    params = {"tool": "t", "args": {}}
+                    self.gate.run(call, params, lambda reply: None, uid="nobody's")
             self.go_on()
             for number, action in enumerate(self.actions, 1):
                 if action["id"] in self.context.get("cancelled", ()):

@@ -24,7 +24,28 @@ from toolgate_client._errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from toolgate_client._models import Decision, ErrorInfo, Hold, Outcome
+    from toolgate_client._analysis import (
+        Difference,
+        Equivalence,
+        Issue,
+        Optimized,
+        Ranked,
+        Removed,
+        Restored,
+        Verification,
+    )
+    from toolgate_client._models import (
+        ActionResult,
+        Compensated,
+        Cost,
+        Decision,
+        ErrorInfo,
+        ExternalEffect,
+        Hold,
+        Outcome,
+        ProposalResult,
+        Rollback,
+    )
 del TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -34,35 +55,69 @@ __all__ = [
     "ActionError",
     "ActionFailed",
     "ActionHeld",
+    "ActionResult",
+    "Compensated",
+    "Cost",
     "Decision",
+    "Difference",
+    "Equivalence",
     "ErrorInfo",
+    "ExternalEffect",
     "GateClient",
     "GateClosed",
     "GateError",
     "GateStartError",
     "Hold",
+    "Issue",
+    "Optimized",
     "Outcome",
+    "ProposalResult",
     "ProtocolError",
+    "Ranked",
+    "Removed",
+    "Restored",
+    "Rollback",
+    "Verification",
     "__version__",
     "default_encoder",
 ]
 
-_LATER = frozenset({"Decision", "ErrorInfo", "Hold", "Outcome"})
-"""What is imported when it is first asked for: dataclasses take as long as all the rest."""
+_LATER = {
+    "ActionResult": "_models",
+    "Compensated": "_models",
+    "Cost": "_models",
+    "Decision": "_models",
+    "Difference": "_analysis",
+    "Equivalence": "_analysis",
+    "ErrorInfo": "_models",
+    "ExternalEffect": "_models",
+    "Hold": "_models",
+    "Issue": "_analysis",
+    "Optimized": "_analysis",
+    "Outcome": "_models",
+    "ProposalResult": "_models",
+    "Ranked": "_analysis",
+    "Removed": "_analysis",
+    "Restored": "_analysis",
+    "Rollback": "_models",
+    "Verification": "_analysis",
+}
+"""What is imported when it is first asked for, and from where: dataclasses take as long as all the
+rest."""
 
 
 def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from toolgate_client import _models
+    from importlib import import_module
 
-    value: object = getattr(_models, name)
+    value: object = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(globals().keys() | _LATER)
+    return sorted(globals().keys() | _LATER.keys())
 
 
 # Users see, and pickle, the names where they are promised to be.

@@ -6,30 +6,38 @@ The body of a tool runs here, in the thread that waits for the call, with its co
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
-from types import CoroutineType
 
 from toolgate_client import _protocol
+from toolgate_client._bodies import (
+    Running,
+    execute,
+    is_coroutine_function,
+    loop_is_running,
+    running,
+    text_of,
+)
 from toolgate_client._errors import GateClosed, GateError, ProtocolError
 from toolgate_client._exchange import Exchange, Waiter
 from toolgate_client._protocol import Core, Run, is_refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
 
-    from toolgate_client._models import Outcome
+    from toolgate_client._bodies import Body
+    from toolgate_client._models import Outcome, Ran
     from toolgate_client._transport import GateProcess
 
-    Body = Callable[[dict[str, Any]], Any]
+    T = TypeVar("T")
 
 _INTERRUPTED_WAIT = 5.0
 """How long a call whose body was interrupted waits for the gate to record that, in seconds."""
 _DRAIN = 10.0
 """The gate's ``limits.drain`` when it does not tell, in seconds."""
+_CONCURRENCY = 16
+"""The gate's ``limits.max_concurrency`` when it does not tell."""
 _DRAIN_GRACE = 6.0
 """How much longer than it drains the gate may take to say that it has, in seconds."""
 _RELEASE_GRACE = 2.0
@@ -37,18 +45,46 @@ _RELEASE_GRACE = 2.0
 still read is left open rather than closed under its reader."""
 
 
-class _Running:
-    """A body that runs in this context, and the one whose body called it."""
+class Call(Waiter):
+    """A request under way, which the thread that made it waits for; ``what`` names it in errors.
 
-    __slots__ = ("gate", "outer", "uid")
+    Bodies run in that thread, in its context; ``body``, if given, in the registered one's place.
+    """
 
-    def __init__(self, gate: Gate, uid: str, outer: _Running | None) -> None:
+    __slots__ = ("body", "gate", "interrupts", "what")
+
+    def __init__(self, gate: Gate, what: str, body: Body | None = None) -> None:
+        super().__init__()
         self.gate = gate
-        self.uid = uid
-        self.outer = outer
+        self.what = what
+        self.body = body
+        self.interrupts: list[BaseException] = []
+        """What bodies raised that fails more than their action, such as ``KeyboardInterrupt``."""
 
+    def refused(self) -> bool:
+        """Whether the gate had too many calls in flight; the request may be made again."""
+        return self.response is not None and is_refusal(self.response)
 
-_running: ContextVar[_Running | None] = ContextVar("toolgate_running", default=None)
+    def perform(self, run: Run) -> None:
+        """Run a body for the gate, and answer."""
+        self.gate.run(run, self.id, self.body)
+        self.note_interrupt(run)
+        self.gate.answer(run)
+
+    def refuse(self, run: Run) -> None:
+        """Answer for a body that is not begun, because another was interrupted."""
+        self.gate.core.reply_failed(run, "CallerGone", "the caller was interrupted")
+
+    def note_interrupt(self, run: Run) -> None:
+        """See to it that the caller hears of what its body was ended by."""
+        if run.raised is not None and not isinstance(run.raised, Exception):
+            self.interrupts.append(run.raised)
+
+    def stop(self) -> None:
+        """A body was interrupted: the caller begins no other."""
+
+    def dismiss(self) -> None:
+        """The caller leaves: whoever works for it begins nothing any more."""
 
 
 class Gate:
@@ -63,6 +99,8 @@ class Gate:
         self.closing = False
         self.drain = _DRAIN
         """How long calls in flight may take to end when the client is closed, in seconds."""
+        self.concurrency = _CONCURRENCY
+        """How many actions of one proposal the gate runs at once."""
         self._encoder = encoder
         # Not before there is a gate: dataclasses take most of the time of importing this package,
         # and the gate's process is busy starting meanwhile.
@@ -96,7 +134,7 @@ class Gate:
 
     def check_body(self, tool: str, body: Body | None) -> None:
         """Refuse a coroutine function as the body of a synchronous call on a running loop."""
-        if _loop_is_running() and _is_coroutine_function(body or self.bodies.get(tool)):
+        if loop_is_running() and is_coroutine_function(body or self.bodies.get(tool)):
             raise GateError(
                 f"the body of tool {tool!r} is a coroutine function, and a synchronous call cannot "
                 "await it on the event loop that runs in this thread: make the call from a worker "
@@ -105,54 +143,32 @@ class Gate:
 
     def parent(self) -> str | None:
         """The uid of the action of this gate whose body runs in this context."""
-        return next(self._ancestors(), None)
+        return next((above.uid for above in self._ancestors()), None)
 
     # --- calls
 
-    def act(
-        self, method: str, params: Mapping[str, Any], what: str, body: Body | None = None
-    ) -> Outcome:
+    def act(self, method: str, params: Mapping[str, Any], call: Callable[[], Call]) -> Outcome:
         """Make a request that settles an action; waits for its turn when the gate has too many."""
-        response, run = self._converse(method, params, what, body)
-        if is_refusal(response):
-            response, run = self._queue_up(method, params, what, body)
-        result = self._result(response)
-        try:
-            if run is None or run.uid != result["uid"]:
-                return self._outcome(result)
-            raised = run.raised if isinstance(run.raised, Exception) else None
-            run.raised = None  # it refers, by its traceback, to what refers to this run
-            return self._outcome(result, returned=run.returned, exception=raised)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ProtocolError(f"the gate's answer is no outcome: {error!r}") from error
+        return self.finish(self.make(method, params, call), self._outcome, "outcome")
 
-    def _queue_up(
-        self, method: str, params: Mapping[str, Any], what: str, body: Body | None
-    ) -> tuple[Mapping[str, Any], Run | None]:
-        core, turns, box = self.core, self.core.turns, Waiter()
-        depth = sum(1 for _ in self._ancestors())
+    def make(self, method: str, params: Mapping[str, Any], call: Callable[[], Call]) -> Call:
+        """Make a request that runs bodies, as a new ``call``; it has its response then."""
+        made = self._converse(call(), method, params)
+        return self._queue_up(method, params, call) if made.refused() else made
+
+    def finish(self, call: Call, read: Callable[[Any, Ran], T], what: str) -> T:
+        """What came of a call, as ``read`` makes it of the result and of the bodies that ran."""
+        result = self._result(call)
+        ran: Ran = {}
+        for run in list(call.runs):
+            raised = run.raised if isinstance(run.raised, Exception) else None
+            ran[run.uid] = (run.returned, raised)
+            if run.answered:
+                run.raised = None  # it refers, by its traceback, to what refers to this run
         try:
-            try:
-                while True:
-                    turns.line_up(box)
-                    answer = self._converse(method, params, what, body)
-                    if not is_refusal(answer[0]):
-                        return answer
-                    if not turns.may_wait(box, depth, core.under_way()):
-                        return answer
-                    self.exchange.wait(box)
-                    self.check_usable()
-                    answer = self._converse(method, params, what, body)
-                    turns.served(box)
-                    if not is_refusal(answer[0]):
-                        return answer
-            finally:
-                core.leave_queue(box)
-                self.exchange.leave(box)
-        finally:
-            if not box.gone:  # interrupted on its way out
-                core.leave_queue(box)
-                self.exchange.leave(box)
+            return read(result, ran)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ProtocolError(f"the gate's answer is no {what}: {error!r}") from error
 
     def ask(
         self, method: str, params: Mapping[str, Any], what: str, deadline: float | None = None
@@ -161,8 +177,7 @@ class Gate:
 
         Raises ``TimeoutError`` when there is no response at ``deadline`` (monotonic).
         """
-        response, _ = self._converse(method, params, what, None, deadline)
-        return self._result(response)
+        return self._result(self._converse(Call(self, what), method, params, deadline))
 
     def greeting(self, deadline: float) -> Mapping[str, Any] | None:
         """What the gate says when it is ready; ``None`` when it ended or is late."""
@@ -175,108 +190,134 @@ class Gate:
         params = None if box.response is None else box.response["result"]
         return params if isinstance(params, dict) else None
 
-    def _converse(
-        self,
-        method: str,
-        params: Mapping[str, Any],
-        what: str,
-        body: Body | None,
-        deadline: float | None = None,
-    ) -> tuple[Mapping[str, Any], Run | None]:
-        core, exchange = self.core, self.exchange
+    # An interrupt where a loop jumps back is not seen by a `try` around the loop (CPython 3.12 and
+    # later): a loop that somebody has to clean up after is a function of its own.
+
+    def _queue_up(self, method: str, params: Mapping[str, Any], call: Callable[[], Call]) -> Call:
         box = Waiter()
-        last: Run | None = None
-        context = _running.get()
-        interrupt: BaseException | None = None
         try:
             try:
-                core.request(box, method, params, what)
-                while box.response is None:
-                    exchange.wait(box, deadline)
-                    while (run := self._next_run(box)) is not None:
-                        if interrupt is not None:
-                            core.reply_failed(run, "CallerGone", "the caller was interrupted")
-                            continue
-                        last = run
-                        self._run(run, body)
-                        self._answer(run)
-                        if run.raised is not None and not isinstance(run.raised, Exception):
-                            interrupt = run.raised
-                            deadline = time.monotonic() + _INTERRUPTED_WAIT
-                    if box.response is None:
-                        if core.ended:
-                            raise interrupt or self.closed_error()
-                        if deadline is not None and time.monotonic() >= deadline:
-                            raise interrupt or TimeoutError(f"no answer to {what} in time")
+                return self._take_turns(box, method, params, call)
             finally:
-                self._leave(box, context)
+                self._leave_queue(box)
         finally:
             if not box.gone:  # interrupted on its way out
-                self._leave(box, context)
-        if core.notices:
+                self._leave_queue(box)
+
+    def _take_turns(
+        self, box: Waiter, method: str, params: Mapping[str, Any], call: Callable[[], Call]
+    ) -> Call:
+        core, turns = self.core, self.core.turns
+        above = frozenset(each.call for each in self._ancestors())
+        while True:
+            turns.line_up(box)
+            made = self._converse(call(), method, params)
+            if not made.refused() or not turns.may_wait(box, above, core.under_way()):
+                return made
+            self.exchange.wait(box)
+            self.check_usable()
+            made = self._converse(call(), method, params)
+            turns.served(box)
+            if not made.refused():
+                return made
+
+    def _leave_queue(self, box: Waiter) -> None:
+        self.core.leave_queue(box)
+        self.exchange.leave(box)
+
+    def _converse(
+        self, call: Call, method: str, params: Mapping[str, Any], deadline: float | None = None
+    ) -> Call:
+        context = running.get()
+        try:
+            try:
+                self.core.request(call, method, params, call.what)
+                interrupt = self._attend(call, deadline)
+            finally:
+                self._leave(call, context)
+        finally:
+            if not call.gone:  # interrupted on its way out
+                self._leave(call, context)
+        if self.core.notices:
             self._log()
         if interrupt is not None:
             raise interrupt
-        return box.response, last
+        return call
 
-    def _leave(self, box: Waiter, context: _Running | None) -> None:
-        if _running.get() is not context:  # interrupted on its way out of a body
-            _running.set(context)
-        for run in box.runs[: box.taken]:
-            if run.returned and not run.answered:
-                self._answer(run)
-        self.exchange.leave(box)
+    def _attend(self, call: Call, deadline: float | None) -> BaseException | None:
+        """Run what the gate wants run until it responds; returns what interrupted a body."""
+        core = self.core
+        interrupt: BaseException | None = None
+        while call.response is None:
+            self.exchange.wait(call, deadline)
+            run = self._next_run(call)
+            if run is None:
+                pass
+            elif interrupt is None:
+                call.perform(run)
+            else:
+                call.refuse(run)
+            if call.interrupts:
+                error = call.interrupts.pop()
+                if interrupt is None:
+                    interrupt, deadline = error, time.monotonic() + _INTERRUPTED_WAIT
+                    call.stop()
+            if run is None and call.response is None:
+                if core.ended:
+                    raise interrupt or self.closed_error()
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise interrupt or TimeoutError(f"no answer to {call.what} in time")
+        return interrupt
+
+    def _next_run(self, call: Call) -> Run | None:
+        # What the gate no longer waits for is not begun.
+        return None if call.response is not None or self.core.ended else call.take()
+
+    def _leave(self, call: Call, context: Running | None) -> None:
+        if running.get() is not context:  # interrupted on its way out of a body
+            running.set(context)
+        call.dismiss()
+        for run in list(call.runs):
+            if run.returned and not run.answered and run.claim(call):
+                self.answer(run)
+        self.exchange.leave(call)
 
     # --- bodies
 
-    def _next_run(self, box: Waiter) -> Run | None:
-        # What the gate no longer waits for is not begun.
-        return None if box.response is not None or self.core.ended else box.take()
-
-    def _run(self, run: Run, body: Body | None) -> None:
+    def run(self, run: Run, call: int, body: Body | None) -> None:
+        """Run the body of a run, which belongs to a call, in this thread and context."""
         body = body or self.bodies.get(run.tool)
         if body is None:
             run.raised = LookupError(
                 f"this client has no body for tool {run.tool!r}: register_tool it, or pass body="
             )
             return
-        token = _running.set(_Running(self, run.uid, _running.get()))
-        try:
-            # One operation of C code from the body's return to `returned`, so that an interrupt
-            # cannot make a body that ran to its end look as if it had not.
-            run.returned.extend(map(body, (run.args,)))
-            if run.returned and type(run.returned[0]) is CoroutineType:
-                run.returned.extend(map(_complete, (run.returned.pop(),)))
-            if not run.returned:
-                run.raised = RuntimeError(f"the body of tool {run.tool!r} raised StopIteration")
-        except BaseException as error:  # noqa: BLE001
-            # An ordinary one fails the action; any other is raised when that is recorded.
-            run.raised = error
-        finally:
-            _running.reset(token)
+        execute(run, body, Running(self, call, run.uid, running.get()))
 
-    def _answer(self, run: Run) -> None:
+    def answer(self, run: Run) -> None:
+        """Answer a run whose body has ended."""
         if run.returned:
             try:
                 self.core.reply(run, self._encoder(run.returned[0]))
             except Exception as error:  # noqa: BLE001 - an encoder is the user's code
                 run.raised = error
-                text = f"the body returned, but its result cannot be sent: {_text(error)}"
+                text = f"the body returned, but its result cannot be sent: {text_of(error)}"
                 self.core.reply_failed(run, type(error).__name__, text)
         elif run.raised is not None:
-            self.core.reply_failed(run, type(run.raised).__name__, _text(run.raised))
+            self.core.reply_failed(run, type(run.raised).__name__, text_of(run.raised))
 
     # --- pieces
 
-    def _ancestors(self) -> Iterator[str]:
-        """The uids of this gate's actions whose bodies made this call, the nearest first."""
-        running = _running.get()
-        while running is not None:
-            if running.gate is self:
-                yield running.uid
-            running = running.outer
+    def _ancestors(self) -> Iterator[Running]:
+        """This gate's actions whose bodies made this call, the nearest first."""
+        inner = running.get()
+        while inner is not None:
+            if inner.gate is self:
+                yield inner
+            inner = inner.outer
 
-    def _result(self, response: Mapping[str, Any]) -> Any:
+    def _result(self, call: Call) -> Any:
+        response = call.response or {}
         if "result" in response:
             return response["result"]
         error = response.get("error")
@@ -346,34 +387,3 @@ def how_it_ended(exit_code: int | None) -> str:
 def what_it_printed(stderr: str) -> str:
     """The end of an error message: what the gate printed."""
     return f"; the last it printed:\n{stderr}" if stderr else "; it printed nothing"
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - its __str__ is the user's code
-        return "(its text cannot be had)"
-
-
-def _loop_is_running() -> bool:
-    # Without importing asyncio: where nobody did, no loop runs.
-    running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    return running is not None and running() is not None
-
-
-def _is_coroutine_function(body: Any) -> bool:
-    from inspect import iscoroutinefunction
-
-    return iscoroutinefunction(body) or iscoroutinefunction(getattr(body, "__call__", None))  # noqa: B004
-
-
-def _complete(coroutine: CoroutineType[Any, Any, Any]) -> Any:
-    if _loop_is_running():
-        coroutine.close()
-        raise GateError(
-            "the body returned a coroutine, and a synchronous call cannot await it on the event "
-            "loop that runs in this thread"
-        )
-    import asyncio
-
-    return asyncio.run(coroutine)

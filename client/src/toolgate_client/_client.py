@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import weakref
@@ -11,7 +10,7 @@ from contextlib import suppress
 from threading import RLock
 
 from toolgate_client import _protocol
-from toolgate_client._calls import Gate, how_it_ended, what_it_printed
+from toolgate_client._calls import Call, Gate, how_it_ended, what_it_printed
 from toolgate_client._encode import default_encoder
 from toolgate_client._errors import (
     ActionDenied,
@@ -23,13 +22,15 @@ from toolgate_client._errors import (
     GateStartError,
     ProtocolError,
 )
+from toolgate_client._params import add, milliseconds, positive
+from toolgate_client._plans import PlanMethods
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from toolgate_client._calls import Body
+    from toolgate_client._bodies import Body
     from toolgate_client._models import Hold, Outcome
     from toolgate_client._transport import GateProcess
 
@@ -37,7 +38,7 @@ _HOLDS_PAGE = 500
 _NOT_STARTED = "this gate client is not started: use it in a with block, or start() it"
 
 
-class GateClient:
+class GateClient(PlanMethods):
     """A gate of one's own: a child process that decides, for each governed call, whether it runs.
 
     >>> with GateClient("gate.yaml") as gate:                            # doctest: +SKIP
@@ -52,7 +53,8 @@ class GateClient:
     checks and records (default: :func:`default_encoder`); the caller gets the result itself.
 
     One client serves any number of threads at once. The body of a tool runs in the thread that
-    waits for the call. No call survives a fork: a child process needs a client of its own. No
+    waits for the call; only bodies of a proposal that run at the same time need other threads
+    (:meth:`propose`). No call survives a fork: a child process needs a client of its own. No
     signal handlers are installed, and Ctrl-C reaches this process, not the gate. Leaving the
     ``with`` block (or :meth:`close`) lets calls in flight end and stops the gate.
 
@@ -157,11 +159,17 @@ class GateClient:
         parameters: Mapping[str, Any] | None = None,
         returns: Mapping[str, Any] | None = None,
         idempotent: bool = False,
+        cache_ttl: float | None = None,
+        rate_limit: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Make a tool known to the gate; returns its effective contract.
 
         ``body`` takes the arguments as a dictionary and returns any value. ``parameters`` and
         ``returns`` are JSON Schemas. Registering the same again replaces the body.
+
+        ``idempotent`` says that a call that succeeded in this session need not be made again: the
+        repeat gets its result; ``cache_ttl`` says so for as many seconds. ``rate_limit`` is
+        ``{"max_calls": n, "interval_secs": s}``: so many calls in so many seconds.
 
         Raises :class:`ProtocolError` when the gate refuses: a schema that is none, or another
         schema than the name was registered with.
@@ -169,7 +177,14 @@ class GateClient:
         if not callable(body):
             raise TypeError(f"the body of tool {name!r} is not callable: {body!r}")
         params: dict[str, Any] = {"name": name, "idempotent": idempotent}
-        _add(params, description=description, parameters=parameters, returns=returns)
+        add(
+            params,
+            description=description,
+            parameters=parameters,
+            returns=returns,
+            cache_ttl_secs=cache_ttl,
+            rate_limit=None if rate_limit is None else dict(rate_limit),
+        )
         gate = self._usable()
         result = gate.ask("register_tool", params, f"the registration of tool {name!r}")
         try:
@@ -213,14 +228,14 @@ class GateClient:
         if not isinstance(args, Mapping):
             raise TypeError(f"the arguments of tool {tool!r} are not a mapping: {args!r}")
         params: dict[str, Any] = {"tool": tool, "args": dict(args)}
-        _add(
+        add(
             params,
             idempotency_key=idempotency_key,
-            timeout_ms=_milliseconds(_positive(timeout, "timeout"), "timeout"),
+            timeout_ms=milliseconds(positive(timeout, "timeout"), "timeout"),
             parent=gate.parent(),
             metadata=metadata,
         )
-        return gate.act("govern", params, f"the call to tool {tool!r}", body)
+        return gate.act("govern", params, lambda: Call(gate, f"the call to tool {tool!r}", body))
 
     def call(
         self,
@@ -249,19 +264,10 @@ class GateClient:
             return outcome.output
         raise _action_error(tool, outcome) from outcome.exception
 
-    def resume(self, uid: str, *, wait: float | None = 0.0, body: Body | None = None) -> Outcome:
-        """Continue an action, whoever proposed it: run it if it may run now, give its outcome.
-
-        ``wait`` says how many seconds to wait for the decision about a held action: 0 looks once,
-        ``None`` waits as long as it takes. Interrupting the wait withdraws the action.
-        """
-        gate = self._usable()
-        wait_ms = _milliseconds(wait, "wait")
-        return gate.act("resume", {"uid": uid, "wait_ms": wait_ms}, f"the resume of {uid}", body)
-
     def withdraw(self, uid: str) -> Outcome:
         """Take back a held action: no approval runs it any more. Returns what it has become."""
-        return self._usable().act("withdraw", {"uid": uid}, f"the withdrawal of {uid}")
+        gate = self._usable()
+        return gate.act("withdraw", {"uid": uid}, lambda: Call(gate, f"the withdrawal of {uid}"))
 
     def holds(self, status: str | None = None) -> list[Hold]:
         """The holds of this gate's journal, optionally of one ``status`` such as ``pending``."""
@@ -270,7 +276,7 @@ class GateClient:
         gate = self._usable()
         found: list[Hold] = []
         params: dict[str, Any] = {"limit": _HOLDS_PAGE}
-        _add(params, status=status)
+        add(params, status=status)
         while True:
             page = gate.ask("holds", params, "the list of holds")
             try:
@@ -334,6 +340,7 @@ class GateClient:
             if isinstance(limits, dict):
                 gate.core.max_message_bytes = limits.get("max_message_bytes")
                 gate.drain = limits.get("drain_ms", gate.drain * 1000) / 1000
+                gate.concurrency = limits.get("max_concurrency", gate.concurrency)
             return greeting
         if greeting is not None:
             problem = (
@@ -354,24 +361,6 @@ class GateClient:
             exit_code=gate.exit_code,
             stderr=stderr,
         )
-
-
-def _add(params: dict[str, Any], **optional: Any) -> None:
-    params.update((key, value) for key, value in optional.items() if value is not None)
-
-
-def _positive(seconds: float | None, name: str) -> float | None:
-    if seconds is not None and seconds <= 0:
-        raise ValueError(f"{name} is in seconds, more than 0: {seconds!r}")
-    return seconds
-
-
-def _milliseconds(seconds: float | None, name: str) -> int | None:
-    if seconds is None:
-        return None
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"{name} is in seconds, from 0: {seconds!r}")
-    return math.ceil(seconds * 1000)
 
 
 def _action_error(tool: str, outcome: Outcome) -> ActionError:

@@ -105,11 +105,22 @@ class Exchange:
 
     def wait(self, box: Waiter, deadline: float | None = None) -> None:
         """Return when ``box`` has news, the gate has ended, or it is ``deadline`` (monotonic)."""
+        self._wait(box, box.has_news, deadline)
+
+    def flush(self, box: Waiter) -> None:
+        """Return when nothing is left to be written, others write it, or the gate has ended."""
+        if not self.send(box):
+            self._wait(box, self._flushed, None)
+
+    def _flushed(self) -> bool:
+        return not self._core.outbox
+
+    def _wait(self, box: Waiter, over: Callable[[], bool], deadline: float | None) -> None:
         core, roles, followers = self._core, self._roles, self._followers
-        while not box.has_news() and not core.ended:
+        while not over() and not core.ended:
             room = not core.outbox or self.send(box)
             if roles.setdefault("reader", box) is box:
-                self._read(box, deadline)
+                self._read(box, over, deadline)
                 del roles["reader"]
             elif not room:
                 self._poll(select.POLLOUT, 0, _until(deadline, _RETRY))
@@ -118,7 +129,7 @@ class Exchange:
                 followers[box] = None
                 # A reader that leaves looks for followers after it has given up the role; so
                 # either it sees us there, or we see here that the role is free.
-                if "reader" in roles and not box.has_news() and not core.ended:
+                if "reader" in roles and not over() and not core.ended:
                     box.sleep(_until(deadline, _RETRY if core.outbox else None))
                 followers.pop(box, None)
             if deadline is not None and time.monotonic() >= deadline:
@@ -158,14 +169,14 @@ class Exchange:
             box.sleep(_RETRY)
         return True
 
-    def _read(self, box: Waiter, deadline: float | None) -> None:
-        """Read, as the reader, until ``box`` has news, the gate ended, or it is ``deadline``."""
+    def _read(self, box: Waiter, over: Callable[[], bool], deadline: float | None) -> None:
+        """Read, as the reader, until it is over, the gate ended, or it is ``deadline``."""
         core = self._core
         while True:
             core.pump()
-            if box.has_news() or core.ended:
-                return
             room = not core.outbox or self.send(box)
+            if over() or core.ended:
+                return
             if core.outbox or deadline is not None:
                 # Another thread writes our message, or we wait for room: look again.
                 write = 0 if room else select.POLLOUT

@@ -6,11 +6,16 @@ The annotations are evaluated here, not left as text: what resolves the fields o
 module (pydantic, ``typing.get_type_hints``) would look for their names in the package.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 Status = Literal["succeeded", "held", "rejected", "failed", "skipped", "executing"]
+ProposalStatus = Literal["completed", "aborted", "suspended", "running"]
+Ran = dict[str, tuple[list[Any], Exception | None]]
+"""By uid, the bodies that ran for a request: what each returned (if it did), what it raised."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,19 +74,8 @@ class Hold:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one governed call.
-
-    ``status`` is ``succeeded``, ``held``, ``rejected``, ``failed``, ``skipped``, or ``executing``
-    (another gate runs it at this moment). ``uid`` names the action for ``resume`` and ``withdraw``.
-    ``replayed`` says that this is a recorded outcome.
-
-    ``output`` is the very object the body returned when it ran for this call (``live`` is true),
-    else its JSON projection as the gate recorded it. ``exception`` is what the body raised when it
-    ran for this call and that is why it failed; it is not part of equality.
-
-    ``duration_ms`` is in milliseconds.
-    """
+class _Result:
+    """What an outcome of a single call and a result in a proposal have in common."""
 
     status: Status
     uid: str
@@ -99,13 +93,151 @@ class Outcome:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the body ran and its result was accepted."""
+        """Whether it ran and its result was accepted."""
         return self.status == "succeeded"
 
     @property
     def held(self) -> bool:
-        """Whether the call waits for somebody to decide."""
+        """Whether it waits for somebody to decide."""
         return self.status == "held"
+
+
+@dataclass(frozen=True)
+class ActionResult(_Result):
+    """What became of one action of a proposal.
+
+    The fields are those of :class:`Outcome`, and two more. ``action_id`` is the action's id in its
+    proposal, while ``uid`` names it at the gate. ``rolled_back`` says that it succeeded, and was
+    undone or compensated since, because the proposal was aborted. ``timestamp`` is when it came to
+    this (RFC 3339, UTC).
+    """
+
+    rolled_back: bool = False
+    timestamp: str | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a proposal has cost. ``actions_executed`` counts those that succeeded or failed."""
+
+    tool_calls: int = 0
+    actions_executed: int = 0
+    actions_rejected: int = 0
+    actions_skipped: int = 0
+    total_duration_ms: float = 0.0
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class Compensated:
+    """One compensation of an aborted proposal: a governed action of its own, with its own end.
+
+    ``action_id`` is the action it compensates, ``uid`` the compensation's own.
+    """
+
+    action_id: str
+    uid: str
+    status: Status
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True)
+class ExternalEffect:
+    """An irreversible action that an aborted proposal had run: what it did, stays done."""
+
+    action_id: str
+    uid: str
+    tool: str
+    status: Status
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """What was undone of an aborted proposal, and what was not.
+
+    The state keys ``restored`` have the values from before it; those ``kept`` have been written by
+    somebody else since.
+    """
+
+    restored: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    compensations: tuple[Compensated, ...] = ()
+    external_effects: tuple[ExternalEffect, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProposalResult:
+    """What became of a proposal.
+
+    ``status`` is ``completed``, ``aborted``, ``suspended`` (an action is held, and nothing else can
+    run before it is settled) or ``running`` (another gate runs it at this moment). ``uid`` names it
+    for ``resume``, ``proposal_id`` is the proposer's own name for it. ``results`` are in the order
+    in which the actions were listed. ``error`` says why a proposal was refused as a whole, with
+    nothing run; ``rollback`` what was undone of one that was aborted.
+    """
+
+    proposal_id: str
+    uid: str
+    status: ProposalStatus
+    results: tuple[ActionResult, ...] = ()
+    cost: Cost = field(default_factory=Cost)
+    error: ErrorInfo | None = None
+    rollback: Rollback | None = None
+
+    def result(self, action_id: str) -> ActionResult:
+        """The result of the action with this id; raises ``KeyError`` when there is none."""
+        for result in self.results:
+            if result.action_id == action_id:
+                return result
+        raise KeyError(action_id)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is completed and everything in it has succeeded.
+
+        What was skipped without an error, such as a compensation nobody needed, does no harm.
+        """
+        return self.status == "completed" and all(
+            result.succeeded or (result.status == "skipped" and result.error is None)
+            for result in self.results
+        )
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it waits for somebody to decide."""
+        return self.status == "suspended"
+
+    @property
+    def aborted(self) -> bool:
+        """Whether it ended before its end, or was refused as a whole."""
+        return self.status == "aborted"
+
+    @property
+    def holds(self) -> tuple[Hold, ...]:
+        """What it waits for; ``resume(hold.uid)`` continues it once that is decided."""
+        return tuple(
+            result.hold for result in self.results if result.held and result.hold is not None
+        )
+
+
+@dataclass(frozen=True)
+class Outcome(_Result):
+    """What became of one governed call.
+
+    ``status`` is ``succeeded``, ``held``, ``rejected``, ``failed``, ``skipped``, or ``executing``
+    (another gate runs it at this moment). ``uid`` names the action for ``resume`` and ``withdraw``.
+    ``replayed`` says that this is a recorded outcome.
+
+    ``output`` is the very object the body returned when it ran for this call (``live`` is true),
+    else its JSON projection as the gate recorded it. ``exception`` is what the body raised when it
+    ran for this call and that is why it failed; it is not part of equality.
+
+    ``duration_ms`` is in milliseconds. ``proposal`` is how the proposal stands that the resumed
+    action belongs to; when the proposal itself was resumed, ``status`` sums it up: ``succeeded``
+    (completed), ``failed`` (aborted), ``held`` (suspended) or ``executing``.
+    """
+
+    proposal: ProposalResult | None = None
 
 
 def hold_from_wire(raw: Mapping[str, Any]) -> Hold:
@@ -129,38 +261,96 @@ def hold_from_wire(raw: Mapping[str, Any]) -> Hold:
     )
 
 
-def outcome_from_wire(
-    raw: Mapping[str, Any],
-    *,
-    returned: list[Any] | None = None,
-    exception: Exception | None = None,
-) -> Outcome:
-    """Read an outcome as the gate sends it.
+def outcome_from_wire(raw: Mapping[str, Any], ran: Ran) -> Outcome:
+    """Read an outcome as the gate sends it; ``ran`` are the bodies that ran for the request.
 
-    ``returned`` holds the live value if the body ran for this call and returned, ``exception`` what
-    it raised. Raises ``KeyError``, ``TypeError`` or ``AttributeError`` when ``raw`` is no outcome.
+    Raises ``KeyError``, ``TypeError`` or ``AttributeError`` when ``raw`` is no outcome.
     """
-    status: Status = raw["status"]
-    replayed = raw.get("replayed", False)
-    live = bool(returned) and status == "succeeded" and not replayed
-    error, hold, decision = raw.get("error"), raw.get("hold"), raw.get("decision")
+    proposal = raw.get("proposal")
     return Outcome(
-        status=status,
-        uid=raw["uid"],
-        action_id=raw.get("action_id", raw["uid"]),
-        output=returned[0] if live and returned else raw.get("output"),
-        error=None
-        if error is None
-        else ErrorInfo(error.get("kind") or "", error.get("message") or "", error.get("details")),
-        hold=None if hold is None else hold_from_wire(hold),
-        decision=None if decision is None else _decision_from_wire(decision),
-        state_changes=raw.get("state_changes") or {},
-        duration_ms=raw.get("duration_ms"),
-        attempts=raw.get("attempts", 0),
-        replayed=replayed,
-        live=live,
-        exception=exception if status == "failed" and not replayed else None,
+        **_result_from_wire(raw, ran, error_from_wire(raw.get("error"))),
+        proposal=None if proposal is None else proposal_from_wire(proposal, ran),
     )
+
+
+def proposal_from_wire(raw: Mapping[str, Any], ran: Ran) -> ProposalResult:
+    """Read the result of a proposal, as :func:`outcome_from_wire` reads an outcome."""
+    cost, rollback = raw.get("cost") or {}, raw.get("rollback")
+    return ProposalResult(
+        proposal_id=raw["proposal_id"],
+        uid=raw["uid"],
+        status=raw["status"],
+        results=tuple(_action_from_wire(result, ran) for result in raw["results"]),
+        cost=Cost(**{name: cost[name] for name in Cost.__dataclass_fields__ if name in cost}),
+        error=error_from_wire(raw.get("error")),
+        rollback=None if rollback is None else _rollback_from_wire(rollback),
+    )
+
+
+def error_from_wire(raw: Mapping[str, Any] | None) -> ErrorInfo | None:
+    """Read an error as outcomes have it."""
+    if raw is None:
+        return None
+    return ErrorInfo(raw.get("kind") or "", raw.get("message") or "", raw.get("details"))
+
+
+def _result_from_wire(raw: Mapping[str, Any], ran: Ran, error: ErrorInfo | None) -> dict[str, Any]:
+    status, uid, replayed = raw["status"], raw["uid"], raw.get("replayed", False)
+    returned, exception = ran.get(uid, ([], None))
+    live = bool(returned) and status == "succeeded" and not replayed
+    return {
+        "status": status,
+        "uid": uid,
+        "action_id": raw.get("action_id", uid),
+        "output": returned[0] if live else raw.get("output"),
+        "error": error,
+        "hold": _read(hold_from_wire, raw.get("hold")),
+        "decision": _read(_decision_from_wire, raw.get("decision")),
+        "state_changes": raw.get("state_changes") or {},
+        "duration_ms": raw.get("duration_ms"),
+        "attempts": raw.get("attempts", 0),
+        "replayed": replayed,
+        "live": live,
+        "exception": exception if status == "failed" and not replayed else None,
+    }
+
+
+def _action_from_wire(raw: Mapping[str, Any], ran: Ran) -> ActionResult:
+    hold = raw.get("hold")
+    if hold is not None:
+        raw = {**raw, "hold": {"uid": raw["uid"], **hold}}
+    return ActionResult(
+        **_result_from_wire(raw, ran, _text_error(raw)),
+        rolled_back=raw.get("rolled_back", False),
+        timestamp=raw.get("timestamp"),
+    )
+
+
+def _rollback_from_wire(raw: Mapping[str, Any]) -> Rollback:
+    return Rollback(
+        restored=tuple(raw.get("restored") or ()),
+        kept=tuple(raw.get("kept") or ()),
+        compensations=tuple(
+            Compensated(each["action_id"], each["uid"], each["status"], _text_error(each))
+            for each in raw.get("compensations") or ()
+        ),
+        external_effects=tuple(
+            ExternalEffect(each["action_id"], each["uid"], each["tool"], each["status"])
+            for each in raw.get("external_effects") or ()
+        ),
+    )
+
+
+def _text_error(raw: Mapping[str, Any]) -> ErrorInfo | None:
+    """The error of a result, whose text, kind and details stand side by side."""
+    text, kind = raw.get("error"), raw.get("kind")
+    if text is None and kind is None:
+        return None
+    return ErrorInfo(kind or "", text or "", raw.get("details"))
+
+
+def _read(function: Callable[[Mapping[str, Any]], T], raw: Mapping[str, Any] | None) -> T | None:
+    return None if raw is None else function(raw)
 
 
 def _decision_from_wire(raw: Mapping[str, Any]) -> Decision:
@@ -175,6 +365,17 @@ def _decision_from_wire(raw: Mapping[str, Any]) -> Decision:
     )
 
 
-for _class in (Decision, ErrorInfo, Hold, Outcome):
+for _class in (
+    ActionResult,
+    Compensated,
+    Cost,
+    Decision,
+    ErrorInfo,
+    ExternalEffect,
+    Hold,
+    Outcome,
+    ProposalResult,
+    Rollback,
+):
     _class.__module__ = "toolgate_client"
 del _class

@@ -45,7 +45,7 @@ METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 
-_COUNTED = frozenset({"govern", "resume"})
+_COUNTED = frozenset({"govern", "propose", "resume"})
 """The methods whose calls are in flight, in the sense of the gate's ``max_in_flight``."""
 
 _decode = json.JSONDecoder().raw_decode
@@ -85,15 +85,19 @@ class Mailbox:
     The transport's callers derive from it and say how they are woken.
     """
 
-    __slots__ = ("counted", "id", "left", "response", "room", "runs", "taken")
+    __slots__ = ("counted", "id", "known", "left", "response", "room", "runs", "waiting")
 
     def __init__(self) -> None:
         self.id = 0
         self.counted = False
         """Whether it is a call that counts against the gate's ``max_in_flight``."""
         self.response: Mapping[str, Any] | None = None
-        self.runs: list[Run] = []
-        self.taken = 0
+        self.runs: deque[Run] = deque()
+        """Every run that came, in that order."""
+        self.waiting: deque[Run] = deque()
+        """Those that the owner has not taken yet."""
+        self.known: set[int] = set()
+        """The ids of the runs."""
         self.room = False
         """The gate may have room for a call that it refused before."""
         self.left = False
@@ -104,13 +108,21 @@ class Mailbox:
 
     def has_news(self) -> bool:
         """Whether there is a response, a run that nobody took, or room."""
-        return self.response is not None or self.taken < len(self.runs) or self.room
+        return self.response is not None or bool(self.waiting) or self.room
+
+    def deliver(self, run: Run) -> None:
+        """A run has come. Called by who reads."""
+        self.record(run, self.waiting)
+
+    def record(self, run: Run, queue: deque[Run]) -> None:
+        """Add the run to ``runs`` and to the queue of those who may take it."""
+        # In one operation of C code: an interrupt leaves it in both or in neither.
+        any(map(deque.append, (self.runs, queue), (run, run)))
 
     def take(self) -> Run | None:
         """The next run for the owner of this mailbox to execute, or ``None``."""
-        while self.taken < len(self.runs):
-            run = self.runs[self.taken]
-            self.taken += 1
+        while self.waiting:
+            run = self.waiting.popleft()
             if run.claim(self):
                 return run
         return None
@@ -144,6 +156,8 @@ class Core:
         self.max_message_bytes: int | None = None
         """The longest line the gate accepts, if it said so."""
         self._ids = count(1)
+        self._newest = 0
+        """The id of a request made lately: none before it is unheard of."""
         self._pending: dict[int, Mailbox] = {}
         self._abandoned: dict[int, None] = {}
         self._greeting: Mailbox | None = None
@@ -152,11 +166,11 @@ class Core:
         """Take bytes as they were read."""
         self.fragments.extend(BytesIO(data))
 
-    def under_way(self) -> int:
-        """How many calls, of those the gate counts, have no response yet."""
+    def under_way(self) -> set[int]:
+        """The ids of the calls, of those the gate counts, that have no response yet."""
         pending = list(self._pending.values())
-        waiting = sum(box.counted and box.response is None for box in pending)
-        return waiting + len(self._abandoned)
+        waiting = {box.id for box in pending if box.counted and box.response is None}
+        return waiting.union(list(self._abandoned))
 
     def expect_greeting(self, box: Mailbox) -> None:
         """Deliver the gate's ``ready`` to ``box``, as a response."""
@@ -170,7 +184,7 @@ class Core:
         Raises ``TypeError`` or ``ValueError``, with nothing sent, when it cannot be sent as JSON or
         the gate would not take a message of that length.
         """
-        box.id = next(self._ids)
+        box.id = self._newest = next(self._ids)
         head = b'"id":%d,"method":"%s","params":' % (box.id, method.encode())
         data = self._line(head, params, what)
         if self.max_message_bytes is not None and len(data) > self.max_message_bytes:
@@ -204,6 +218,10 @@ class Core:
         self._refuse(run.id, BODY_FAILED, message, data)
         run.answered = True
 
+    def cancel(self, box: Mailbox) -> None:
+        """Tell the gate that nobody waits for this request; it is answered all the same."""
+        self.outbox.append(Outgoing(self._line(b'"method":"cancel","params":', {"id": box.id})))
+
     def leave(self, box: Mailbox) -> None:
         """The owner of ``box`` waits no more. Whatever is open for it gets an answer."""
         if box.left:
@@ -212,7 +230,7 @@ class Core:
         if waiting and self._pending.get(box.id) is box:
             if box.counted:
                 self._abandoned[box.id] = None
-            self.outbox.append(Outgoing(self._line(b'"method":"cancel","params":', {"id": box.id})))
+            self.cancel(box)
         self._pending.pop(box.id, None)
         if box.response is not None:
             self._abandoned.pop(box.id, None)  # it came just now
@@ -223,9 +241,11 @@ class Core:
 
     def leave_queue(self, box: Mailbox) -> None:
         """The owner of ``box`` waits no more for its turn."""
-        if self.turns.leave(box) and not self.ended:
-            # Whose turn it is now may be reading: only a message wakes it for certain.
-            id = next(self._ids)
+        passed_on = self.turns.leave(box)
+        # When it gave up because nothing can end, others that wait have to hear of that, too.
+        if (passed_on or self.turns.stuck(self.under_way())) and not self.ended:
+            # Who is to be woken may be reading: only a message wakes it for certain.
+            id = self._newest = next(self._ids)
             self._abandoned[id] = None
             self.outbox.append(Outgoing(self._line(b'"id":%d,"method":"ping","params":' % id, {})))
 
@@ -287,9 +307,10 @@ class Core:
         elif id in self._abandoned:
             self.turns.next()
             self._abandoned.pop(id, None)
-        else:
-            # A caller that left does not hear the end of its request; that is no fault.
-            self._notice("debug", f"a response to no request under way: {id}")
+        elif not 0 < id <= self._newest:
+            # A caller that left does not hear the end of its request; nobody need know. (An
+            # interrupt is what callers leave by, and it may come again while its thread logs.)
+            self._notice("warning", f"a response to no request: {id}")
 
     def _on_request(self, id: Any, method: Any, params: Any) -> None:
         if type(id) is not int:
@@ -308,8 +329,10 @@ class Core:
         if box is None:
             self._caller_gone(run)
             return
-        if all(known.id != id for known in box.runs):
-            box.runs.append(run)
+        # The last run may be known by itself alone: an interrupt came before its id was noted.
+        if id not in box.known and not (box.runs and box.runs[-1].id == id):
+            box.deliver(run)
+        box.known.add(id)
         box.wake()
         # The owner either left before it could see this run, or answers it when leaving.
         if self._pending.get(call) is not box and not run.answered and run.claim(self):
@@ -323,8 +346,17 @@ class Core:
                 box.wake()
         elif method == "log" and type(params) is dict:
             self._notice(str(params.get("level", "info")), str(params.get("message", "")))
-        # Everything else is ignored: fields and notifications may be added to the wire, and a
-        # synchronous body cannot be stopped from outside, so cancel_tool changes nothing here.
+        elif method == "cancel_tool" and type(params) is dict:
+            self._on_cancel_tool(params.get("uid"))
+        # Everything else is ignored: fields and notifications may be added to the wire.
+
+    def _on_cancel_tool(self, uid: Any) -> None:
+        # A body that runs cannot be stopped from outside; one that waits for a thread need not run.
+        for box in list(self._pending.values()):
+            for run in box.runs:
+                if run.uid == uid and not run.answered and run.claim(self):
+                    message = f"the body of tool {run.tool!r} was not begun: the gate cancelled it"
+                    self.reply_failed(run, "NotBegun", message)
 
     # --- pieces
 

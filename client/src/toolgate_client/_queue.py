@@ -22,7 +22,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._waiting: dict[Mailbox, None] = {}
-        self._asleep: dict[Mailbox, int] = {}
+        self._asleep: dict[Mailbox, frozenset[int]] = {}
         self._woken: dict[Mailbox, None] = {}
 
     def line_up(self, caller: Mailbox) -> None:
@@ -34,15 +34,20 @@ class Turns:
         caller.room = False
         self._waiting[caller] = None
 
-    def may_wait(self, caller: Mailbox, depth: int, under_way: int) -> bool:
+    def may_wait(self, caller: Mailbox, above: frozenset[int], under_way: set[int]) -> bool:
         """Whether some call's end will give the caller room; it waits for that then.
 
-        ``depth`` calls wait for this one, because it was made by their bodies; ``under_way`` is the
-        number of calls, these among them, that have no response yet.
+        The calls ``above`` wait for this one, because it was made by their bodies; ``under_way``
+        are the calls, these among them, that have no response yet.
         """
-        self._asleep[caller] = depth
-        blocked = sum(list(self._asleep.values()))
-        return caller.room or bool(self._woken) or under_way > blocked
+        self._asleep[caller] = above
+        return caller.room or not self.stuck(under_way)
+
+    def stuck(self, under_way: set[int]) -> bool:
+        """Whether there are callers that wait and none of the calls ``under_way`` can end."""
+        waiting = list(self._asleep.values())
+        blocked = frozenset[int]().union(*waiting)
+        return bool(waiting) and not self._woken and under_way <= blocked
 
     def next(self) -> None:
         """A call ended: give one caller room. To be called before the call stops counting."""
