@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from toolgate.ir import Action
-from toolgate.plan.effects import StateOutcome, malformed, read_keys, run, touched_keys, writes, written_keys
+from toolgate.plan.effects import (
+    StateOutcome,
+    malformed,
+    read_keys,
+    run,
+    touched_keys,
+    writes,
+    written_keys,
+)
 
 
 def action(kind: str, parameters: dict[str, Any] | None = None, **fields: Any) -> Action:

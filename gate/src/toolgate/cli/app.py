@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from toolgate import __version__
-from toolgate.cli import agents, approvals, journal, keys
+from toolgate.cli import agents, analysis, approvals, journal, keys
 from toolgate.cli.check import check
 from toolgate.cli.serve import serve as run_gate
 from toolgate.cli.terminal import ConfigOption
@@ -23,6 +23,14 @@ app.add_typer(approvals.app, name="approvals")
 app.add_typer(journal.app, name="journal")
 app.add_typer(keys.app, name="keys")
 app.command()(check)
+for command in (
+    analysis.verify,
+    analysis.simulate,
+    analysis.equivalent,
+    analysis.optimize,
+    analysis.rank,
+):
+    app.command()(command)
 
 
 @app.command()

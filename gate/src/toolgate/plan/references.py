@@ -50,16 +50,35 @@ def is_reference(text: str) -> re.Match[str] | None:
 def resolve(value: JSONValue, outputs: Mapping[str, JSONValue]) -> JSONValue:
     """Return ``value`` with every reference replaced, and with escaped text as what it means.
 
-    ``outputs`` are the outputs of the actions that succeeded, by id. ``value`` is left as it is;
-    what is replaced is not copied. Raises :class:`UnresolvedReference` for the first reference
-    that leads to nothing.
+    ``outputs`` are the outputs of the actions that succeeded, by id. ``value`` is left as it is,
+    and is returned itself when there is nothing to replace in it; outputs are not copied. Raises
+    :class:`UnresolvedReference` for the first reference that leads to nothing.
     """
+    return value if is_plain(value) else _resolve(value, outputs)
+
+
+def is_plain(value: JSONValue) -> bool:
+    """Tell whether no string in ``value`` begins with ``$``, so that resolving changes nothing."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            if item[:1] == "$":
+                return False
+        elif isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+    return True
+
+
+def _resolve(value: JSONValue, outputs: Mapping[str, JSONValue]) -> JSONValue:
     if isinstance(value, str):
         return _resolve_text(value, outputs)
     if isinstance(value, dict):
-        return {key: resolve(item, outputs) for key, item in value.items()}
+        return {key: _resolve(item, outputs) for key, item in value.items()}
     if isinstance(value, list):
-        return [resolve(item, outputs) for item in value]
+        return [_resolve(item, outputs) for item in value]
     return value
 
 
