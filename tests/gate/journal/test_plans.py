@@ -14,7 +14,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from support.driver import Driver
-from support.people import config
+from support.people import ALICE, config
 from toolgate.cli.app import app
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Transaction
@@ -192,6 +192,10 @@ ASTRAY: dict[str, tuple[Step, str]] = {
         ),
         "proposal plan2",
     ),
+    "attempt executed twice": (
+        lambda tx: said(tx, EventKind.ACTION_EXECUTING, "single", attempt=1, timeout_ms=1),
+        "a second time",
+    ),
     "proposal received twice": (
         lambda tx: said(tx, EventKind.PROPOSAL_RECEIVED, "plan1"),
         "a second time",
@@ -212,6 +216,69 @@ def test_genuine_row_that_the_log_does_not_bear_out_is_found(
     assert told in (problem(tmp_path) or "")
 
 
+def test_old_row_of_state_put_back_is_found(tmp_path: Path) -> None:
+    journal_of(tmp_path, history)
+    path = tmp_path / ".toolgate/journal.db"
+    with sqlite3.connect(path) as db:
+        old = db.execute("SELECT * FROM state WHERE key = 'ready'").fetchone()
+    db.close()
+    journal_of(tmp_path, lambda tx: changed(tx, "ready", b"false"))
+    assert problem(tmp_path) is None
+    with sqlite3.connect(path) as db:
+        db.execute(f"REPLACE INTO state VALUES ({','.join('?' * len(old))})", old)
+    db.close()
+    assert "an old row was put back" in (problem(tmp_path) or "")
+
+
+def planned(*actions: dict[str, Any]) -> dict[str, Any]:
+    """Return a proposal of these actions."""
+    return {"id": "mine", "source": "test", "actions": list(actions)}
+
+
+def writes(name: str, key: str, value: Any) -> dict[str, Any]:
+    """Return an action that writes state."""
+    return {"id": name, "type": "state_write", "parameters": {"key": key, "value": value}}
+
+
+def calls(name: str, tool: str, **more: Any) -> dict[str, Any]:
+    """Return an action that calls a tool."""
+    return {"id": name, "type": "tool_call", "tool": tool, **more}
+
+
+async def test_everything_that_proposals_leave_behind_verifies(tmp_path: Path) -> None:
+    deployment = config(
+        state={"ready": True},
+        budget={"session": {"max_tool_calls": 100}},
+        tools={"search": {"rate_limit": {"max_calls": 100, "interval_secs": 1}}},
+    )
+    states = {"id": "states", "types": ["state_write", "assertion"], "effect": "allow"}
+    deployment["policy"]["rules"].append(states)
+    wrong = {"id": "d", "type": "assertion", "parameters": {"key": "a", "expected": 9}}
+    statuses = []
+    async with Driver(tmp_path, deployment) as gate:
+        await gate.tool("search", lambda args: "found")
+        await gate.tool("pay", lambda args: "paid")
+        search = calls("s", "search", idempotent=True, expected_effects={"found": True})
+        for proposal in (
+            planned(writes("a", "a", 1), search),
+            planned(
+                writes("a", "a", 2), writes("b", "new", 3), search, wrong, calls("e", "search")
+            ),
+            planned(calls("a", "nothing"), calls("b", "search", dependencies=["a"])),
+            planned(calls("a", "x", dependencies=["b"]), calls("b", "y", dependencies=["a"])),
+            planned(writes("a", "a", 4), calls("p", "pay"), writes("b", "b", 5)),
+        ):
+            result = await gate.request("propose", proposal=proposal)
+            statuses.append(result["status"])
+        gate.approve(result["results"][1]["uid"], ALICE, tmp_path)
+        saved = await gate.request("checkpoint", name="before")
+        ended = await gate.request("resume", uid=result["results"][1]["uid"])
+        await gate.request("restore", checkpoint_id=saved["checkpoint_id"])
+    assert statuses == ["completed", "aborted", "completed", "aborted", "suspended"]
+    assert ended["proposal"]["status"] == "completed"
+    assert problem(tmp_path) is None
+
+
 def test_undone_state_stands_at_the_event_that_undid_it(tmp_path: Path) -> None:
     def undo(tx: Transaction) -> None:
         ready = tx.state(SESSION, "ready")
@@ -221,6 +288,18 @@ def test_undone_state_stands_at_the_event_that_undid_it(tmp_path: Path) -> None:
         tx.put(StateRecord(SESSION, "count", None, 0, seq))
 
     journal_of(tmp_path, history, undo)
+    assert problem(tmp_path) is None
+
+
+def test_each_attempt_of_an_action_is_executed_once(tmp_path: Path) -> None:
+    def retried(tx: Transaction) -> None:
+        for attempt in (1, 2, 3):
+            said(tx, EventKind.ACTION_EXECUTING, "again", attempt=attempt, timeout_ms=1)
+            said(tx, EventKind.ACTION_RETRYING, "again", attempt=attempt)
+        action = ("p", "a", SESSION, "t", b"{}", "c", None, "failed", None, "r", 3, None, 1)
+        tx.insert(ActionRecord("again", *action, tx.seq))
+
+    journal_of(tmp_path, history, retried)
     assert problem(tmp_path) is None
 
 

@@ -38,10 +38,14 @@ _STYLES = {
     "action.rejected": "red",
     "action.failed": "red",
     "action.in_doubt": "bold red",
+    "action.deduplicated": "green",
+    "proposal.completed": "green",
+    "proposal.aborted": "red",
     "approval.recorded": "cyan",
     "approval.refused": "red",
     "journal.tampered": "bold red",
 }
+_ENDS = ("executed", "rejected", "skipped")
 _WIDEST = 160
 
 
@@ -236,5 +240,37 @@ def _told(event: Event, data: Any) -> str:
             return str(data["reason"])
         case "run.started":
             return f"toolgate {data['version']}, run {event.run}"
+        case _:
+            return _told_of_plan(event, data)
+
+
+def _told_of_plan(event: Event, data: Any) -> str:
+    match event.kind:
+        case "proposal.received":
+            proposal = data["proposal"]
+            return f"{proposal['id']} of {_count(len(proposal['actions']), 'action')}"
+        case "proposal.suspended":
+            return f"held: {', '.join(data['held'])}"
+        case "proposal.completed":
+            cost = data["cost"]
+            return ", ".join(f"{cost[f'actions_{end}']} {end}" for end in _ENDS)
+        case "proposal.aborted":
+            return f"{data['error']['kind']}: {data['error']['message']}"
+        case "action.retrying":
+            error = data["error"]
+            wait = data["wait_ms"] / 1000
+            return f"{error['kind']}: {error['message']}; again in {wait:g} s"
+        case "action.skipped":
+            return f"{data['error']['kind']}: {data['error']['message']}"
+        case "action.deduplicated":
+            return f"as {data['of']}: {jsonvalue.canonical(data['output']).decode()}"
+        case "state.changed":
+            changes = {change["key"]: change["value"] for change in data["changes"]}
+            return jsonvalue.canonical(changes).decode()
+        case "state.rolled_back":
+            kept = f"; written since by others: {', '.join(data['kept'])}" if data["kept"] else ""
+            return f"as before: {', '.join(data['restored']) or 'nothing'}{kept}"
+        case "checkpoint.saved":
+            return f"{data['name']} ({data['checkpoint']})"
         case _:
             return jsonvalue.canonical(data).decode()

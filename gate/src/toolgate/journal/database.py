@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -19,7 +20,11 @@ from toolgate.journal.schema import (
 )
 
 CHECKPOINT_BYTES: Final = 16 << 20
-"""The WAL is copied back into the database once it is about this long."""
+"""The WAL is copied back into the database, and begun anew, once it is about this long."""
+PAGE_BYTES: Final = 2048
+"""A commit writes whole pages, a few hundred bytes on each: small ones make it cheaper."""
+CHECKPOINT_PATIENCE: Final = 0.02
+"""Seconds that the end of a checkpoint may wait for a writer or make writers wait for a reader."""
 
 
 class Translated:
@@ -77,8 +82,10 @@ def open_database(path: Path | None, *, power: bool, create: bool) -> sqlite3.Co
             db.execute("PRAGMA trusted_schema = OFF")
             db.execute(f"PRAGMA synchronous = {'FULL' if power else 'NORMAL'}")
             db.execute("PRAGMA wal_autocheckpoint = 0")
-            db.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES // 2}")
+            # A WAL that is begun anew is cut to just below the length at which it is looked at.
+            db.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES * 15 // 16}")
             if create:
+                db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 db.execute("PRAGMA journal_mode = WAL")
             _migrate(db, path, create=create)
             db.set_authorizer(authorize)
@@ -100,15 +107,24 @@ def identity(path: str) -> tuple[int, int] | None:
 
 
 def checkpoint(path: Path) -> None:
-    """Copy as much of the WAL back into the database as can be done without anybody waiting."""
-    db = sqlite3.connect(str(path), isolation_level=None, timeout=1.0)
+    """Copy the WAL back into the database, so that the next writer begins it anew.
+
+    Nearly all of it is copied without anybody waiting. What was committed meanwhile is copied under
+    the write lock: of a gate that never pauses, the WAL would grow for ever.
+    """
+    # A file that was moved away is not made again.
+    place = f"{path.absolute().as_uri()}?mode=rw"
     try:
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        with closing(
+            sqlite3.connect(place, uri=True, isolation_level=None, timeout=CHECKPOINT_PATIENCE)
+        ) as db:
+            busy, length, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if not busy and length == copied:
+                # Nobody reads an older view, for which a part of the WAL would have to stay.
+                db.execute("PRAGMA wal_checkpoint(FULL)")
     except sqlite3.Error:
         # Nothing is lost: the WAL stays as it is, and the next turn tries again.
         return
-    finally:
-        db.close()
 
 
 def _migrate(db: sqlite3.Connection, path: Path | None, *, create: bool) -> None:

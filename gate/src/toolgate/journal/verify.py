@@ -10,7 +10,8 @@ What is checked, in this order:
 5. each action's last event is the one that its row stands at, or its hold's row while it is held,
    each proposal's last event is the one that its row stands at; no action, hold or proposal lacks
    its row; each session was opened once, where its row says;
-6. no action was executed twice, and no idempotency key names two actions, or two proposals;
+6. no attempt of an action was executed twice, and no idempotency key names two actions, or two
+   proposals;
 7. each key of a session's state was written where its row says, and nobody has written it since;
    no key that was written lacks its row;
 8. each checkpoint was saved where its row says, and none lacks its row; what a session remembers,
@@ -82,7 +83,7 @@ class _Log:
     last: dict[str, int] = field(default_factory=dict)
     opened: dict[str | None, int] = field(default_factory=dict)
     holds: set[str] = field(default_factory=set)
-    executed: set[str] = field(default_factory=set)
+    attempts: dict[str, int] = field(default_factory=dict)
     proposals: dict[str | None, int] = field(default_factory=dict)
     states: dict[tuple[str | None, str], int] = field(default_factory=dict)
     checkpoints: dict[int, str | None] = field(default_factory=dict)
@@ -145,9 +146,10 @@ def _take_down(event: Event, where: str, log: _Log) -> None:
     elif event.kind == EventKind.HOLD_OPENED:
         log.holds.add(jsonvalue.parse(event.data)["hold"])
     elif event.kind == EventKind.ACTION_EXECUTING and event.action is not None:
-        if event.action in log.executed:
-            raise JournalTampered(f"{where} executes an action a second time")
-        log.executed.add(event.action)
+        attempt = jsonvalue.parse(event.data)["attempt"]
+        if attempt <= log.attempts.get(event.action, 0):
+            raise JournalTampered(f"{where} executes an attempt of an action a second time")
+        log.attempts[event.action] = attempt
     elif event.kind == EventKind.PROPOSAL_RECEIVED:
         if event.action in log.proposals:
             raise JournalTampered(f"{where} receives a proposal a second time")
