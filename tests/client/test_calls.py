@@ -337,8 +337,19 @@ class TestBodiesThatFail:
         assert outcome.error.details == {
             "type": "OSError",
             "message": "disk full",
-            "retryable": False,
+            "retryable": True,
         }
+
+    def test_a_body_can_say_that_trying_again_is_of_no_use(self, shared: GateClient) -> None:
+        class GoneForGood(Exception):
+            retryable = False
+
+        def body(args: dict[str, Any]) -> None:
+            raise GoneForGood("it is closed")
+
+        outcome = shared.govern("t", {}, body=body)
+        assert outcome.error is not None
+        assert outcome.error.details["retryable"] is False
 
     def test_call_raises_from_the_original_exception(self, shared: GateClient) -> None:
         problem = OSError("disk full")

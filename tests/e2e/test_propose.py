@@ -362,3 +362,19 @@ class TestLooking:
         refused = gate.restore("unheard-of")
         assert not refused.succeeded
         assert refused.error is not None
+
+
+def test_body_that_fails_at_first_is_attempted_again(gate: GateClient) -> None:
+    tries: list[int] = []
+
+    def flaky(args: dict[str, Any]) -> str:
+        tries.append(len(tries))
+        if len(tries) < 3:
+            raise OSError("not yet")
+        return "there"
+
+    gate.register_tool("search", flaky)
+    result = gate.propose(plan(call("a", failure_behavior="retry", max_retries=3)))
+    assert result.succeeded
+    assert (result.results[0].attempts, len(tries)) == (3, 3)
+    assert result.cost.retries == 2

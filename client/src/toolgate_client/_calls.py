@@ -304,7 +304,10 @@ class Gate:
                 text = f"the body returned, but its result cannot be sent: {text_of(error)}"
                 self.core.reply_failed(run, type(error).__name__, text)
         elif run.raised is not None:
-            self.core.reply_failed(run, type(run.raised).__name__, text_of(run.raised))
+            raised = run.raised
+            self.core.reply_failed(
+                run, type(raised).__name__, text_of(raised), retryable=_may_help_to_retry(raised)
+            )
 
     # --- pieces
 
@@ -387,3 +390,11 @@ def how_it_ended(exit_code: int | None) -> str:
 def what_it_printed(stderr: str) -> str:
     """The end of an error message: what the gate printed."""
     return f"; the last it printed:\n{stderr}" if stderr else "; it printed nothing"
+
+
+def _may_help_to_retry(error: BaseException) -> bool:
+    """Tell whether a body that raised could do better: an interrupt, or its own word, says no."""
+    try:
+        return isinstance(error, Exception) and getattr(error, "retryable", True) is not False
+    except Exception:  # noqa: BLE001 - an attribute of the user's exception is the user's code
+        return True

@@ -211,10 +211,15 @@ class Core:
         self.outbox.append(Outgoing(data))
         run.answered = True
 
-    def reply_failed(self, run: Run, type_name: str, message: str) -> None:
-        """Answer a run with the failure of its body; the message is cut and repaired as needed."""
+    def reply_failed(
+        self, run: Run, type_name: str, message: str, *, retryable: bool = False
+    ) -> None:
+        """Answer a run with the failure of its body; the message is cut and repaired as needed.
+
+        ``retryable`` says whether trying again could help; the gate decides whether it does.
+        """
         message = message[:_LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode()
-        data = {"type": type_name, "message": message, "retryable": False}
+        data = {"type": type_name, "message": message, "retryable": retryable}
         self._refuse(run.id, BODY_FAILED, message, data)
         run.answered = True
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -21,7 +20,6 @@ from toolgate.kernel.recording import Unrecorded
 from toolgate.kernel.result import ToolError, ToolLost, ToolOutput, ToolReply
 from toolgate.kernel.steps import KeyConflict
 from toolgate.kernel.tools import ToolConflict
-from toolgate.plan.graph import PlanError
 from toolgate.runtime import Runtime
 from toolgate.wire.messages import ErrorCode, Reply, RequestId, RPCError
 from toolgate.wire.params import (
@@ -94,6 +92,7 @@ class Gate:
                 "limits": {
                     "max_message_bytes": self._config.limits.max_message_bytes,
                     "max_in_flight": self._config.limits.max_in_flight,
+                    "max_concurrency": self._config.limits.max_concurrency,
                     "drain_ms": round(self._config.limits.drain * 1000),
                 },
                 "warnings": self._warnings(),
@@ -279,19 +278,16 @@ class Gate:
 
     async def _simulate(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Simulate, params)
-        with _refusing_what_is_no_plan():
-            return {"state": self.runtime.simulate(_plan(asked.proposal), asked.state)}
+        return {"state": self.runtime.simulate(_plan(asked.proposal), asked.state)}
 
     async def _equivalent(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Equivalent, params)
-        with _refusing_what_is_no_plan():
-            a, b = _plan(asked.a, "a"), _plan(asked.b, "b")
-            return self.runtime.equivalent(a, b, asked.states).to_json()
+        a, b = _plan(asked.a, "a"), _plan(asked.b, "b")
+        return self.runtime.equivalent(a, b, asked.states).to_json()
 
     async def _optimize(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Optimize, params)
-        with _refusing_what_is_no_plan():
-            return self.runtime.optimize(_plan(asked.proposal), asked.state).to_json()
+        return self.runtime.optimize(_plan(asked.proposal), asked.state).to_json()
 
     async def _rank(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Rank, params)
@@ -413,14 +409,6 @@ def log(line: str) -> None:
 def _plan(proposal: dict[str, JSONValue], *where: str) -> ActionProposal:
     """Return a proposal that was sent as the parameter ``where``."""
     return read_params(ActionProposal, proposal, *(where or ("proposal",)))
-
-
-@contextmanager
-def _refusing_what_is_no_plan() -> Iterator[None]:
-    try:
-        yield
-    except PlanError as error:
-        raise bad_params([problem.message for problem in error.problems]) from None
 
 
 def _tool_reply(reply: Reply | None) -> ToolReply:

@@ -89,7 +89,8 @@ class ProposalStatus(StrEnum):
 class _Model(BaseModel):
     """A value that a client sends: types are strict, unknown fields are left out."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+    # A schema is built when it is first needed: a gate is to be ready soon.
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", defer_build=True)
 
 
 class RateLimit(_Model):

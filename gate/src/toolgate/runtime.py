@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from toolgate import __version__, analysis, jsonvalue
-from toolgate.analysis import Equivalence, Optimized, Ranked, Verification
+from toolgate import __version__, jsonvalue
 from toolgate.config import GateConfig, MemoryJournal
 from toolgate.deployment import pinned_keys
 from toolgate.errors import JournalTampered
@@ -37,6 +36,9 @@ from toolgate.kernel.tools import RegisteredTool, ToolRegistry
 from toolgate.policy.contracts import contract_for
 from toolgate.policy.loading import compile_policy
 from toolgate.policy.verdict import Policy
+
+if TYPE_CHECKING:
+    from toolgate.analysis import Equivalence, Optimized, Ranked, Verification
 
 MEMORY_WARNING = "the journal is in memory: it ends with this gate, and so do its holds"
 
@@ -181,6 +183,8 @@ class Runtime:
 
         ``state`` is the session's unless given; ``max_actions`` may only lower the capability.
         """
+        from toolgate import analysis
+
         return analysis.verify(
             proposal,
             self.tools,
@@ -193,6 +197,8 @@ class Runtime:
         self, proposal: ActionProposal, state: Mapping[str, JSONValue] | None = None
     ) -> dict[str, JSONValue]:
         """Return the state a proposal would leave: :mod:`toolgate.analysis.simulate`."""
+        from toolgate import analysis
+
         return analysis.simulate(proposal, self._state(state)).state
 
     def equivalent(
@@ -202,12 +208,16 @@ class Runtime:
         states: Iterable[Mapping[str, JSONValue]] | None = None,
     ) -> Equivalence:
         """Compare what two proposals leave: :mod:`toolgate.analysis.equivalent`."""
+        from toolgate import analysis
+
         return analysis.equivalent(a, b) if states is None else analysis.equivalent(a, b, states)
 
     def optimize(
         self, proposal: ActionProposal, state: Mapping[str, JSONValue] | None = None
     ) -> Optimized:
         """Return a proposal with fewer waits: :mod:`toolgate.analysis.optimize`."""
+        from toolgate import analysis
+
         return analysis.optimize(proposal, self._state(state))
 
     def rank(
@@ -217,6 +227,8 @@ class Runtime:
         state: Mapping[str, JSONValue] | None = None,
     ) -> list[Ranked]:
         """Order proposals, the best first: :mod:`toolgate.analysis.rank`."""
+        from toolgate import analysis
+
         return analysis.rank(
             candidates,
             target or CostTarget(),
@@ -235,10 +247,13 @@ class Runtime:
         return min(given, default=None)
 
     def _foresee(
-        self, action: Action, parameters: dict[str, JSONValue]
+        self,
+        action: Action,
+        parameters: dict[str, JSONValue],
+        state: Mapping[str, JSONValue],
     ) -> tuple[Literal["deny", "hold"], str, tuple[str, ...]] | None:
-        journal = self._journal
-        return self._judge.foresee(journal.reader, action, parameters, self.session, journal.now())
+        now = self._journal.now()
+        return self._judge.foresee(action, parameters, state, self.session, now)
 
     def close(self, reason: str) -> None:
         """End the run, when nothing is under way any more (see :meth:`Engine.drain`)."""

@@ -73,7 +73,7 @@ def test_state_actions_cost_no_calls_and_no_time() -> None:
 
 
 def test_policy_and_warnings_lower_the_likelihood_of_success() -> None:
-    def judge(action: Any, parameters: Any) -> Any:
+    def judge(action: Any, parameters: Any, state: Any) -> Any:
         effect = {0: "deny", 1: "hold"}.get(parameters["n"])
         return None if effect is None else (effect, "so", ())
 
@@ -103,7 +103,7 @@ def test_invalid_one_comes_last_even_when_the_rest_is_surely_denied() -> None:
         CostTarget(cost_weight=0.0),
         None,
         {},
-        judge=lambda action, parameters: ("deny", "never", ()),
+        judge=lambda action, parameters, state: ("deny", "never", ()),
     )
     assert [item.index for item in ranking] == [1, 0]
 

@@ -311,7 +311,7 @@ def test_compensator_does_not_conflict() -> None:
 
 
 def test_what_policy_would_do_is_told_and_makes_nothing_invalid() -> None:
-    def judge(action: Action, parameters: dict[str, Any]) -> Any:
+    def judge(action: Action, parameters: dict[str, Any], state: Any) -> Any:
         return {
             "a": ("deny", "payments are off", ["no-pay"]),
             "b": ("hold", "a person decides", ()),
@@ -326,7 +326,7 @@ def test_what_policy_would_do_is_told_and_makes_nothing_invalid() -> None:
 def test_policy_is_asked_with_resolved_arguments_and_is_a_guess_where_they_are_not_known() -> None:
     asked = {}
 
-    def judge(action: Action, parameters: dict[str, Any]) -> Any:
+    def judge(action: Action, parameters: dict[str, Any], state: Any) -> Any:
         asked[action.id] = parameters
         return ("deny", "so", ())
 
@@ -345,7 +345,7 @@ def test_policy_is_asked_with_resolved_arguments_and_is_a_guess_where_they_are_n
 
 
 def test_policy_is_not_asked_about_what_never_reaches_it() -> None:
-    def judge(action: Action, parameters: dict[str, Any]) -> Any:
+    def judge(action: Action, parameters: dict[str, Any], state: Any) -> Any:
         raise AssertionError(action.id)
 
     verified(act("a", tool=None), act("b", tool="nobody's"), judge=judge)
@@ -398,3 +398,21 @@ def test_thousand_actions_in_a_chain_and_a_deep_web_are_verified() -> None:
     assert len(verified(*chain).execution_levels) == 1000
     writers = [write(f"a{n}", "x", n) for n in range(3000)]
     assert len(verified(*writers).conflicts) == 2999
+
+
+def test_policy_is_asked_about_the_state_that_is_foreseen() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def judge(action: Action, parameters: dict[str, Any], state: Any) -> Any:
+        asked.append(dict(state))
+
+    verify(
+        plan(
+            act("w", type="state_write", parameters={"key": "tested", "value": True}),
+            act("r", type="state_read", parameters={"key": "tested"}, dependencies=["w"]),
+        ),
+        None,
+        {"old": 1},
+        judge=judge,
+    )
+    assert asked == [{"old": 1}, {"old": 1, "tested": True}]

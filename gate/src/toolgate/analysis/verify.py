@@ -71,11 +71,11 @@ Code: TypeAlias = Literal[
 ]
 Tier: TypeAlias = Literal["decision_procedure", "heuristic"]
 Judge: TypeAlias = Callable[
-    [Action, dict[str, JSONValue]],
+    [Action, dict[str, JSONValue], Mapping[str, JSONValue]],
     tuple[Literal["deny", "hold"], str, Sequence[str]] | None,
 ]
-"""What current policy says of an action with these parameters: None to allow it, else the effect,
-the reason and the ids of the rules."""
+"""What current policy says of an action with these parameters in this state: None to allow it, else
+the effect, the reason and the ids of the rules."""
 
 _SHOWN: Final = 8
 
@@ -241,7 +241,7 @@ class _Walk:
     def _of_policy(
         self, judge: Judge, action: Action, parameters: dict[str, JSONValue], *, known: bool
     ) -> Iterator[Issue]:
-        verdict = judge(action, parameters)
+        verdict = judge(action, parameters, self._foresight.state)
         if verdict is not None:
             effect, reason, rules = verdict
             by = f" (rules: {', '.join(rules)})" if rules else ""

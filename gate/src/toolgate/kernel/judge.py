@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from toolgate import clock
 from toolgate.ir import Action, ActionType, OutcomeError
@@ -74,47 +75,45 @@ class Judge:
         call = prepared.call
         if prepared.error is not None:
             return Admission("reject", error=prepared.error)
+        state = StateView(reader, session.session)
+        case = _Case(uid, call.proposal, session, now, state.everything)
         if call.action is SINGLE:
-            return admit(self._verdict(reader, prepared, uid, session, now))
-        on_effects = [
-            (key, self.verdict_on_write(reader, uid, call.proposal, session, now, key, value))
-            for key, value in call.action.expected_effects.items()
-        ]
+            return admit(self._verdict(prepared, case))
+        on_effects = self._verdicts_on_effects(call.action, case)
         for key, verdict in on_effects:
             if verdict.effect == "deny":
                 reason = f"its expected effect on state key {key!r}: {verdict.reason}"
                 return admit(replace(verdict, reason=reason))
-        error = unmet(call.action, StateView(reader, session.session))
+        error = unmet(call.action, state)
         if error is not None:
             return Admission("reject", error=error)
-        return admit(self._verdict(reader, prepared, uid, session, now), on_effects)
+        return admit(self._verdict(prepared, case), on_effects)
 
     def foresee(
         self,
-        reader: Reader,
         action: Action,
         parameters: dict[str, JSONValue],
+        state: Mapping[str, JSONValue],
         session: SessionRecord,
         now: int,
     ) -> tuple[Literal["deny", "hold"], str, tuple[str, ...]] | None:
         """Tell what would be said of an action that is not proposed yet, ``None``: it may run.
 
         That is capabilities' and policy's word, on the action and on what it would write, with
-        ``parameters`` as far as they are known.
+        ``parameters`` as far as they are known, in the ``state`` that is foreseen.
         """
-        call = call_for(action.model_copy(update={"parameters": parameters}), "", "")
+        if parameters is not action.parameters:
+            action = action.model_copy(update={"parameters": parameters})
+        call = call_for(action, "", "")
         refusal = beyond_capabilities(call, self._capabilities)
         if refusal is not None:
             return "deny", refusal.message, ()
         tool = self._tools.get(call.tool) if call.calls_tool else None
         if tool is None and call.calls_tool:
             return None
-        verdicts = [
-            (key, self.verdict_on_write(reader, "", None, session, now, key, value))
-            for key, value in action.expected_effects.items()
-        ]
-        prepared = Prepared(call, tool, None)
-        admitted = admit(self._verdict(reader, prepared, "", session, now), verdicts)
+        case = _Case("", None, session, now, lambda: state)
+        verdict = self._verdict(Prepared(call, tool, None), case)
+        admitted = admit(verdict, self._verdicts_on_effects(action, case))
         if admitted.step == "execute" or admitted.verdict is None:
             return None
         effect: Literal["deny", "hold"] = "hold" if admitted.step == "hold" else "deny"
@@ -128,59 +127,55 @@ class Judge:
         refusal = self._capabilities.refusal_of_key(key)
         if refusal is not None:
             return refusal
-        admission = admit(self.verdict_on_write(reader, uid, None, session, now, key, value))
+        state = StateView(reader, session.session)
+        case = _Case(uid, None, session, now, state.everything)
+        admission = admit(self._verdict_on_write(case, key, value))
         if admission.step == "hold" and admission.verdict is not None:
             return held_write(key, admission.verdict)
         return admission.error
 
-    def verdict_on_write(
-        self,
-        reader: Reader,
-        uid: str,
-        proposal: str | None,
-        session: SessionRecord,
-        now: int,
-        key: str,
-        value: JSONValue,
-    ) -> Verdict:
+    def _verdicts_on_effects(self, action: Action, case: _Case) -> list[tuple[str, Verdict]]:
+        """Return policy's verdicts on what an action is expected to write, by key."""
+        effects = action.expected_effects
+        return [(key, self._verdict_on_write(case, key, value)) for key, value in effects.items()]
+
+    def _verdict_on_write(self, case: _Case, key: str, value: JSONValue) -> Verdict:
         """Return policy's verdict on writing a key, as a ``state_write`` of it would."""
         contract = contract_for_state_action(ActionType.STATE_WRITE)
         args: dict[str, JSONValue] = {"key": key, "value": value}
-        return self._decide(
-            reader, ActionType.STATE_WRITE, contract, args, uid, proposal, session, now
-        )
+        return self._decide(ActionType.STATE_WRITE, contract, args, case)
 
-    def _verdict(
-        self, reader: Reader, prepared: Prepared, uid: str, session: SessionRecord, now: int
-    ) -> Verdict:
+    def _verdict(self, prepared: Prepared, case: _Case) -> Verdict:
         call, tool = prepared.call, prepared.tool
         kind = call.action.type
         contract = contract_for_state_action(kind) if tool is None else tool.contract
-        return self._decide(reader, kind, contract, call.args, uid, call.proposal, session, now)
+        return self._decide(kind, contract, call.args, case)
 
     def _decide(
-        self,
-        reader: Reader,
-        kind: ActionType,
-        contract: Contract,
-        args: dict[str, JSONValue],
-        uid: str,
-        proposal: str | None,
-        session: SessionRecord,
-        now: int,
+        self, kind: ActionType, contract: Contract, args: dict[str, JSONValue], case: _Case
     ) -> Verdict:
         return self._policy.decide(
             CallFacts(
                 args=args,
                 contract=contract,
-                action_id=uid,
+                action_id=case.uid,
                 action_type=kind.value,
-                proposal_id=proposal,
+                proposal_id=case.proposal,
                 agent_id=self._agent,
                 framework=self._framework,
-                session_id=session.session,
-                session_age=(now - session.opened_at) / 1e6,
-                now=clock.to_datetime(now),
-                state=StateView(reader, session.session).everything,
+                session_id=case.session.session,
+                session_age=(case.now - case.session.opened_at) / 1e6,
+                now=clock.to_datetime(case.now),
+                state=case.state,
             )
         )
+
+
+class _Case(NamedTuple):
+    """Where and when an action is judged; ``state`` reads the whole of it."""
+
+    uid: str
+    proposal: str | None
+    session: SessionRecord
+    now: int
+    state: Callable[[], Mapping[str, JSONValue]]

@@ -18,7 +18,8 @@ _LONGEST_MS = 10**12
 class Params(BaseModel):
     """Parameters of a method. What this version does not know is ignored: the wire may grow."""
 
-    model_config = ConfigDict(strict=True, frozen=True)
+    # A schema is built when a method is first called: a gate is to be ready soon.
+    model_config = ConfigDict(strict=True, frozen=True, defer_build=True)
 
 
 class Govern(Params):
