@@ -22,7 +22,7 @@ from toolgate.cli.app import app
 from toolgate.config import _UNSUPPORTED, NOT_SUPPORTED, GateConfig, parse_config
 from toolgate.errors import ConfigError
 from toolgate.gate import Gate
-from toolgate.ir import ActionStatus, OutcomeKind
+from toolgate.ir import ActionStatus, OutcomeKind, ProposalStatus
 from toolgate.journal.events import EventKind
 from toolgate.policy.conditions import _VARIABLES
 from toolgate.policy.document import ApprovalTerms, Rule
@@ -67,14 +67,21 @@ def _sections(annotation: Any) -> list[type]:
     return [part for argument in get_args(annotation) for part in _sections(argument)]
 
 
+ITEMS: dict[str, dict[str, Any]] = {
+    "approvers[]": ALICE.pinned,
+    "agents[]": {"id": "a", "name": "A", "system_prompt": "Do.", "capabilities": ["do"]},
+}
+"""What is required of an item of a list."""
+
+
 def config_with(key: str, value: object) -> dict[str, Any]:
-    """Return the smallest config in which ``key`` stands, with this value."""
+    """Return a config in which ``key`` stands, with this value and what must stand beside it."""
     config: dict[str, Any] = {"project": "p"}
     *path, last = key.split(".")
     place = config
     for part in path:
         if part.endswith("[]"):
-            place[part[:-2]] = [dict(ALICE.pinned)]
+            place[part[:-2]] = [dict(ITEMS[part])]
             place = place[part[:-2]][0]
         else:
             place = place.setdefault(part, {})
@@ -84,10 +91,10 @@ def config_with(key: str, value: object) -> dict[str, Any]:
 
 def without(config: dict[str, Any], key: str) -> dict[str, Any]:
     """Return the same config without the key."""
-    *path, last = key.split(".")
-    place = config
+    *path, last = key.replace("[]", ".0").split(".")
+    place: Any = config
     for part in path:
-        place = place[part]
+        place = place[int(part)] if part.isdigit() else place[part]
     del place[last]
     return config
 
@@ -102,14 +109,9 @@ def test_a_documented_default_is_the_one_a_missing_key_gets(
 ) -> None:
     key = code(row["key"])
     if row["default"] == "required":
-        *path, last = key.replace("[]", ".0").split(".")
-        broken = config_with(key, "x")
-        place: Any = broken
-        for part in path:
-            place = place[int(part)] if part.isdigit() else place[part]
-        del place[last]
+        last = key.rpartition(".")[2]
         with pytest.raises(ConfigError, match=rf"\b{last}: is required"):
-            parse_config(broken, tmp_path)
+            parse_config(without(config_with(key, "x"), key), tmp_path)
         return
     said = config_with(key, yaml.safe_load(code(row["default"])))
     left_out = without(config_with(key, None), key)
@@ -162,8 +164,9 @@ def test_the_wire_page_has_every_error_code() -> None:
 
 
 def test_the_wire_page_has_every_status_a_caller_can_be_told() -> None:
-    inner = {ActionStatus.PROPOSED, ActionStatus.VALIDATED, ActionStatus.IN_DOUBT}
+    inner = {ActionStatus.VALIDATED, ActionStatus.IN_DOUBT}
     assert set(first_names(WIRE, "Statuses", "status")) == set(ActionStatus) - inner
+    assert set(first_names(WIRE, "Statuses of a proposal", "status")) == set(ProposalStatus)
 
 
 async def test_the_wire_page_shows_what_is_really_sent(tmp_path: Path) -> None:
@@ -174,15 +177,38 @@ async def test_the_wire_page_shows_what_is_really_sent(tmp_path: Path) -> None:
         gate.approve(held["uid"], ALICE, tmp_path)
         paid = await gate.request("resume", uid=held["uid"])
         failed = await gate.govern("unheard of")
+        plan = {"actions": [{"type": "tool_call", "tool": "pay"}]}
+        suspended = await gate.request("propose", proposal=plan)
+        planned = await gate.request("resume", uid=suspended["uid"])
     [ready] = [r for r in table(WIRE, "What the gate sends") if r["method"] == "`ready`"]
     assert re.findall("`([^`]+)`", ready["params"]) == list(gate.ready)
     outcome = {code(row["field"]): row for row in table(WIRE, "Outcome")}
-    assert outcome.keys() == held.keys() | paid.keys() | failed.keys()
+    assert outcome.keys() == held.keys() | paid.keys() | failed.keys() | planned.keys()
     always = {name for name, row in outcome.items() if row["present"] == "always"}
-    assert always == held.keys() & paid.keys() & failed.keys()
+    assert always == held.keys() & paid.keys() & failed.keys() & planned.keys()
     assert code(outcome["hold"]["meaning"]) == f"{{{', '.join(held['hold'])}}}"
     assert code(outcome["decision"]["meaning"]) == f"{{{', '.join(held['decision'])}}}"
     assert {*held["hold"], *named(WIRE, "Hold", "field")} == listed.keys()
+
+
+async def test_the_wire_page_shows_what_a_proposal_really_comes_to(tmp_path: Path) -> None:
+    write = {"type": "state_write", "parameters": {"key": "k"}}
+    check = {"type": "assertion", "parameters": {"key": "k", "expected": 1}}
+    async with Driver(tmp_path, config(policy={"allow_up_to": 2})) as gate:
+        completed = await gate.request("propose", proposal={"actions": [write]})
+        aborted = await gate.request("propose", proposal={"actions": [write, check]})
+    whole = {code(row["field"]): row for row in table(WIRE, "ProposalResult")}
+    assert whole.keys() == completed.keys() | aborted.keys()
+    always = {name for name, row in whole.items() if row["present"] == "always"}
+    assert always == completed.keys() & aborted.keys()
+    for field in ("cost", "rollback"):
+        assert re.findall("`{(.+)}`", whole[field]["meaning"]) == [", ".join(aborted[field])]
+    assert first_names(WIRE, "Rollback", "field") == list(aborted["rollback"])
+    outcome = set(first_names(WIRE, "Outcome", "field")) - {"replayed", "proposal"}
+    own = {code(row["field"]): row["present"] for row in table(WIRE, "ActionResult")}
+    written, failed = aborted["results"]
+    assert outcome | own.keys() >= written.keys() | failed.keys() >= own.keys() - {"details"}
+    assert {name for name, when in own.items() if when == "always"} <= written.keys()
 
 
 SOURCE = "\n".join(

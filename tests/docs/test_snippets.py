@@ -52,12 +52,9 @@ policy:
 GIVEN = {
     "README.md": {"my_agent.py": _AGENT},
     "docs/guides/langgraph.md": {"my_agent.py": _AGENT},
-    "docs/reference/config.md": {
-        "policies/acme.yaml": """
-version: 1
-id: acme
-rules: [{id: mail, tools: [send_email], effect: allow}]
-"""
+    "docs/guides/plans.md": {
+        name: (ROOT / name).read_text()
+        for name in ("examples/deploy.py", "configs/deploy.yaml", "configs/policies/deploy.yaml")
     },
     "client/README.md": {"gate.yaml": _ALLOW_ALL},
     "adapters/langgraph/README.md": {
