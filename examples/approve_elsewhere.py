@@ -27,7 +27,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Command
 
-from toolgate.approvals.keys import new_private_key, public_key_text
+from toolgate.signatures.keys import new_private_key, public_key_text
 from toolgate_client import GateClient
 from toolgate_langgraph import govern_tools
 

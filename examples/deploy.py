@@ -25,8 +25,8 @@ if isinstance(sys.stdout, io.TextIOWrapper):
 from rich.console import Console
 from rich.markup import escape
 
-from toolgate.approvals.keys import new_private_key, public_key_text
 from toolgate.cli.app import app as toolgate_command
+from toolgate.signatures.keys import new_private_key, public_key_text
 from toolgate_client import GateClient, ProposalResult
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

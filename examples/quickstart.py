@@ -31,8 +31,8 @@ from langgraph.types import Command, Interrupt
 from rich.console import Console
 from rich.markup import escape
 
-from toolgate.approvals.keys import new_private_key, public_key_text
 from toolgate.cli.app import app as toolgate_command
+from toolgate.signatures.keys import new_private_key, public_key_text
 from toolgate_client import GateClient
 from toolgate_langgraph import govern_tools
 

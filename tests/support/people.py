@@ -9,7 +9,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from toolgate.approvals.keys import public_key_text
+from toolgate.signatures.keys import public_key_text
 
 
 @dataclass(frozen=True)

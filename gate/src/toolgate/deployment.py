@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from toolgate.approvals.keys import load_public_key, public_key_text
 from toolgate.config import GateConfig
 from toolgate.errors import ApprovalError, ConfigError, SchemaError
-from toolgate.validation import compile_schema
+from toolgate.signatures.keys import load_public_key, public_key_text
 from toolgate.sourcefile import Problems
+from toolgate.validation import compile_schema
 
 
 def pinned_keys(config: GateConfig) -> Mapping[str, Ed25519PublicKey]:

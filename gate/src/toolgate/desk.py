@@ -13,7 +13,6 @@ from pathlib import Path
 
 from toolgate import clock
 from toolgate.approvals import statement
-from toolgate.approvals.keys import load_private_key, public_key_text
 from toolgate.approvals.statement import Answer
 from toolgate.config import GateConfig
 from toolgate.deployment import pinned_keys
@@ -22,7 +21,9 @@ from toolgate.journal.events import Event
 from toolgate.journal.opening import inspect_journal
 from toolgate.journal.records import ApprovalRow
 from toolgate.kernel.holds import HoldView, view_hold
+from toolgate.kernel.plan_view import PlanView, view_plan
 from toolgate.kernel.records import count
+from toolgate.signatures.keys import load_private_key, public_key_text
 
 PAGE = 200
 
@@ -84,6 +85,18 @@ class Desk:
                 f"named {name!r}"
             )
         return view
+
+    def plan(self, view: HoldView) -> PlanView | None:
+        """Return the proposal that a held action belongs to; a single call has none.
+
+        Raises :class:`~toolgate.errors.JournalTampered`.
+        """
+        store = self._journal.store
+        store.snapshot()
+        try:
+            return view_plan(self._journal.reader, view)
+        finally:
+            store.rollback()
 
     def timeline(self, session: str) -> Iterator[Event]:
         """Iterate over a session's events, in order."""

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from support.people import ALICE, BOB, MALLORY, Person
 from toolgate import jsonvalue
-from toolgate.approvals import dsse, statement
+from toolgate.approvals import statement
 from toolgate.approvals.hold import Hold, hold_digest
 from toolgate.approvals.statement import Answer
 from toolgate.approvals.tally import CLOCK_SKEW, HoldState, Received, Tally, tally
 from toolgate.policy.verdict import ApprovalRequirement, ApproverGroup
+from toolgate.signatures import dsse
 
 OPENED, DEADLINE = 1_800_000_000_000_000, 1_800_000_900_000_000
 PINNED = {person.id: person.key.public_key() for person in (ALICE, BOB, MALLORY)}

@@ -8,9 +8,9 @@ from typing import Literal, cast
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from toolgate import clock, jsonvalue
-from toolgate.approvals import dsse
 from toolgate.approvals.hold import Hold
 from toolgate.errors import ApprovalError, JSONError
+from toolgate.signatures import dsse
 
 PAYLOAD_TYPE = "application/vnd.toolgate.approval+json"
 """Binds a signature to this use: an envelope signed for anything else is no approval."""

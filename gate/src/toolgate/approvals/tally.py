@@ -22,10 +22,11 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from toolgate.approvals import dsse, statement
+from toolgate.approvals import statement
 from toolgate.approvals.hold import Hold
 from toolgate.approvals.statement import Statement
 from toolgate.errors import ApprovalError
+from toolgate.signatures import dsse
 
 _LATEST = 1 << 53
 """Microseconds since the epoch; about the year 2255."""

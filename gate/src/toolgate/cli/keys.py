@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 import yaml
 
-from toolgate.approvals.keys import new_private_key, public_key_text
 from toolgate.cli.terminal import JSONOption, console, print_json, reported
 from toolgate.errors import ApprovalError
+from toolgate.signatures.keys import new_private_key, public_key_text
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_.@+-]{0,99}")
 

@@ -9,13 +9,13 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from toolgate.approvals.keys import (
+from toolgate.errors import ApprovalError
+from toolgate.signatures.keys import (
     load_private_key,
     load_public_key,
     new_private_key,
     public_key_text,
 )
-from toolgate.errors import ApprovalError
 
 
 def test_new_key_is_readable_by_its_owner_alone_and_loads_again(tmp_path: Path) -> None:
