@@ -27,7 +27,10 @@ from toolgate.cli.terminal import (
     reported,
 )
 from toolgate.desk import Answered, Desk
+from toolgate.ir import ActionStatus, ActionType
+from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.holds import HoldView
+from toolgate.kernel.plan_view import PlanView
 
 app = typer.Typer(help="Holds, and the answers of approvers.", no_args_is_help=True)
 
@@ -81,13 +84,19 @@ def _print_list(views: list[HoldView], status: str) -> None:
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("hold", no_wrap=True, min_width=ID_WIDTH)
-    for name in ("opened", "tool", "status", "approved", "reason"):
+    planned = any(view.place is not None for view in views)
+    for name in ("opened", "tool", *(["of proposal"] * planned), "status", "approved", "reason"):
         table.add_column(name, overflow="fold")
     for view in views:
+        place = view.place
+        named = ""
+        if place is not None:
+            named = f"{place.proposal} {_name(place.action_id, compensates=place.compensates)}"
         table.add_row(
             view.hold.hold_id,
             clock.to_text(view.hold.opened_at)[:19].replace("T", " "),
             Text(one_line(view.hold.tool)),
+            *([Text(named)] * planned),
             view.status,
             f"{len(view.tally.approved_by)} of {view.hold.quorum}",
             Text(one_line(view.hold.reason)),
@@ -97,15 +106,23 @@ def _print_list(views: list[HoldView], status: str) -> None:
 
 @app.command()
 def show(config: ConfigOption, hold: HoldArgument, as_json: JSONOption = False) -> None:
-    """Show exactly what would run, why it is held, who may answer, and what led to it."""
+    """Show exactly what would run, why it is held, who may answer, and what led to it.
+
+    For an action of a proposal also what it writes to the session's state, what would compensate
+    it, what was done before it, and what waits for it.
+    """
     with reported():
         desk = Desk(config_of(config))
         view = desk.find(hold)
+        plan = desk.plan(view)
         events = list(desk.timeline(view.hold.session))[-TIMELINE:]
     if as_json:
-        print_json(view.to_json())
+        print_json(hold_json(view, plan))
         return
-    console.print(hold_panel(view))
+    console.print(hold_panel(view, plan))
+    if plan is not None:
+        console.print(Text("\nthe proposal", style="bold"))
+        console.print(plan_table(plan, view))
     console.print(Text("\nthe session so far", style="bold"))
     console.print(event_table(events, desk.genuine))
 
@@ -146,11 +163,13 @@ def _answer(
     as_json: bool,
 ) -> None:
     with reported():
-        answered = Desk(config_of(config)).answer(hold, verdict, approver, key, reason)
+        desk = Desk(config_of(config))
+        answered = desk.answer(hold, verdict, approver, key, reason)
+        plan = desk.plan(answered.view)
     if as_json:
-        print_json(answered.view.to_json())
+        print_json(hold_json(answered.view, plan))
         return
-    console.print(hold_panel(answered.view))
+    console.print(hold_panel(answered.view, plan))
     console.print(Text(_told(answered), style="green" if verdict == "approve" else "red"))
 
 
@@ -167,7 +186,12 @@ def _told(answered: Answered) -> str:
 STATUSES = ("pending", "released", "denied", "expired", "withdrawn")
 
 
-def hold_panel(view: HoldView) -> Panel:
+def hold_json(view: HoldView, plan: PlanView | None) -> dict[str, JSONValue]:
+    """Return a hold as the commands print it for machines: with its proposal, if it has one."""
+    return view.to_json() if plan is None else {**view.to_json(), "plan": plan.to_json()}
+
+
+def hold_panel(view: HoldView, plan: PlanView | None = None) -> Panel:
     """Return a hold as people see it: what would run first, in full."""
     hold = view.hold
     table = Table.grid(padding=(0, 2))
@@ -175,8 +199,10 @@ def hold_panel(view: HoldView) -> Panel:
     table.add_column(overflow="fold")
     deadline = "never" if hold.deadline is None else clock.to_text(hold.deadline)
     rows = {
+        **_place_rows(view, plan),
         "tool": one_line(hold.tool),
         "arguments": pretty(hold.args),
+        **_consequence_rows(view, plan),
         "reason": one_line(hold.reason),
         "rules": ", ".join(hold.rules) or "(the tool's level)",
         "approvers": f"{', '.join(hold.approvers)} ({hold.quorum} must approve)",
@@ -191,3 +217,65 @@ def hold_panel(view: HoldView) -> Panel:
     for name, text in rows.items():
         table.add_row(name, Text(text))
     return Panel(table, title=f"hold {hold.hold_id}", title_align="left", border_style="yellow")
+
+
+def _place_rows(view: HoldView, plan: PlanView | None) -> dict[str, str]:
+    """Return what is said of the place of an action in its proposal."""
+    place = view.place
+    if place is None:
+        return {}
+    named = f" ({one_line(plan.proposal_id)}, of {one_line(plan.source)})" if plan else ""
+    return {
+        "proposal": f"{place.proposal}{named}",
+        "action id": _name(place.action_id, compensates=place.compensates),
+        "type": place.type.value,
+    }
+
+
+def _consequence_rows(view: HoldView, plan: PlanView | None) -> dict[str, str]:
+    """Return what else an approval covers: nothing, for a single call."""
+    hold = view.hold
+    if view.place is None:
+        return {}
+    compensation = "none" if hold.compensation is None else pretty(hold.compensation)
+    if plan is not None and plan.compensation is not None:
+        action = plan.compensation
+        compensation = f"{_what(action.type, action.tool)} {pretty(action.parameters)}"
+        if action.expected_effects:
+            compensation += f"\nwhich writes {pretty(action.expected_effects)}"
+        if isinstance(hold.compensation, dict) and "action_id" in hold.compensation:
+            compensation = f"action {one_line(hold.compensation['action_id'])}: {compensation}"
+    return {
+        "expected effects": pretty(hold.expected_effects) if hold.expected_effects else "none",
+        "compensation": compensation,
+    }
+
+
+def plan_table(plan: PlanView, view: HoldView) -> Table:
+    """Return a proposal as people see it: what has become of each action, and what waits."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("action", "what", "status", ""):
+        table.add_column(name, overflow="fold")
+    for action in plan.actions:
+        note = ""
+        if action.uid == view.hold.uid:
+            note = "this action"
+        elif action.waits:
+            note = "waits for this action"
+        elif action.reserved:
+            note = "runs only as a compensation"
+        table.add_row(
+            Text(_name(action.action_id, compensates=action.compensates)),
+            Text(_what(action.type, action.tool)),
+            "not started" if action.status is ActionStatus.PROPOSED else action.status.value,
+            note,
+        )
+    return table
+
+
+def _name(action_id: str, *, compensates: bool) -> str:
+    return f"{'compensation of ' if compensates else ''}{one_line(action_id)}"
+
+
+def _what(kind: ActionType, tool: str | None) -> str:
+    return kind.value if tool is None or kind is not ActionType.TOOL_CALL else one_line(tool)

@@ -11,11 +11,37 @@ from toolgate import clock
 from toolgate.approvals.hold import Hold
 from toolgate.approvals.tally import HoldState, Tally
 from toolgate.errors import JournalTampered
+from toolgate.ir import ActionType
 from toolgate.journal.journal import Reader
 from toolgate.journal.records import HoldRecord
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel.places import call_of
+from toolgate.kernel.places import call_of, compensates, planned
 from toolgate.kernel.records import count, hold_of, hold_summary
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a held action stands in its proposal.
+
+    ``proposal`` is the proposal's uid, ``action_id`` the action's name in it. What ``compensates``
+    an action has that action's name, whatever runs.
+    """
+
+    proposal: str
+    action_id: str
+    type: ActionType
+    compensates: bool
+
+    def to_json(self) -> dict[str, JSONValue]:
+        """Return the fields that the wire's shape of a hold has for it."""
+        shape: dict[str, JSONValue] = {
+            "proposal": self.proposal,
+            "action_id": self.action_id,
+            "type": self.type.value,
+        }
+        if self.compensates:
+            shape["compensates"] = True
+        return shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +49,7 @@ class HoldView:
     """A hold with everything said on it, as lists of holds and approvers see it.
 
     One journal may serve several projects and agents: ``project`` and ``agent`` are the action's.
+    ``place`` is its place in its proposal; a single call has none.
     """
 
     project: str
@@ -30,6 +57,7 @@ class HoldView:
     hold: Hold
     status: str
     tally: Tally
+    place: Place | None = None
 
     def to_json(self) -> dict[str, JSONValue]:
         """Return the wire's shape of a hold in a list."""
@@ -46,6 +74,7 @@ class HoldView:
             "policy_digest": hold.policy_digest,
             "expected_effects": hold.expected_effects,
             "compensation": hold.compensation,
+            **({} if self.place is None else self.place.to_json()),
         }
 
 
@@ -64,9 +93,14 @@ def view_hold(
     action = reader.action(record.uid)
     if action is None:
         raise JournalTampered(f"the action {record.uid} of hold {record.hold_id} is missing")
-    hold = hold_of(record, action, call_of(reader, action))
+    call = call_of(reader, action)
+    hold = hold_of(record, action, call)
     said = count(hold, reader.approvals(record.hold_id), pinned)
     status = record.status
     if status == HoldState.PENDING:
         status = said.state(hold, now).value
-    return HoldView(action.project, action.agent, hold, status, said)
+    place = None
+    if call.proposal is not None:
+        name = planned(reader, action.uid.removesuffix("c")).id
+        place = Place(call.proposal, name, call.action.type, compensates(action.uid))
+    return HoldView(action.project, action.agent, hold, status, said, place)
