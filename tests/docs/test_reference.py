@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from support.doc_pages import ROOT, blocks, code, table
 from support.driver import Driver
 from support.people import ALICE, config
-from toolgate.approvals import dsse, statement
+from toolgate.approvals import statement
 from toolgate.approvals.hold import Hold
 from toolgate.cli.app import app
 from toolgate.config import _UNSUPPORTED, NOT_SUPPORTED, GateConfig, parse_config
@@ -27,6 +27,7 @@ from toolgate.journal.events import EventKind
 from toolgate.policy.conditions import _VARIABLES
 from toolgate.policy.document import ApprovalTerms, Rule
 from toolgate.policy.verdict import ApprovalRequirement, ApproverGroup
+from toolgate.signatures import dsse
 from toolgate.wire.messages import ErrorCode
 
 APPROVALS = ROOT / "docs" / "guides" / "approvals.md"
@@ -69,6 +70,7 @@ def _sections(annotation: Any) -> list[type]:
 
 ITEMS: dict[str, dict[str, Any]] = {
     "approvers[]": ALICE.pinned,
+    "signers[]": ALICE.pinned,
     "agents[]": {"id": "a", "name": "A", "system_prompt": "Do.", "capabilities": ["do"]},
 }
 """What is required of an item of a list."""

@@ -20,6 +20,7 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -51,7 +52,6 @@ from toolgate.sourcefile import (
 
 _UNSUPPORTED: Mapping[str, frozenset[str]] = {
     "tools.*": frozenset({"emits", "redact"}),
-    "policy": frozenset({"require_signature", "signers"}),
     "approvals": frozenset({"allow_unsigned"}),
 }
 """Keys of the design that this version does not enforce, by the section they belong to."""
@@ -159,14 +159,23 @@ class ToolEntry(Section):
     cache_ttl: Duration | None = None
 
 
+class Signer(Section):
+    """Somebody who may sign policy documents, and the public key that is checked with."""
+
+    id: Name
+    public_key: Text
+
+
 class PolicySection(Section):
-    """Where the rules are, and what decides when no rule matches.
+    """Where the rules are, who must have signed them, and what decides when no rule matches.
 
     ``allow_up_to`` ends at 3: levels 4 and 5 are floors that no setting lifts.
     """
 
     file: Path | None = None
     rules: list[Any] | None = None
+    require_signature: bool = False
+    signers: Annotated[tuple[Signer, ...], BeforeValidator(as_tuple)] = ()
     allow_up_to: Annotated[int, Field(ge=0, le=3)] = 0
     vars: dict[str, Any] = Field(default_factory=dict)
 
@@ -179,6 +188,20 @@ class PolicySection(Section):
     def _one_source(self) -> PolicySection:
         if self.file is not None and self.rules is not None:
             raise ValueError("has both file and rules: name one of them")
+        return self
+
+    @field_validator("signers")
+    @classmethod
+    def _one_signer_each(cls, signers: tuple[Signer, ...]) -> tuple[Signer, ...]:
+        distinct(tuple(signer.id for signer in signers))
+        return signers
+
+    @model_validator(mode="after")
+    def _can_be_signed(self) -> PolicySection:
+        if self.require_signature and self.file is None:
+            raise ValueError("has require_signature, and no file that could be signed")
+        if self.require_signature and not self.signers:
+            raise ValueError("has require_signature, and no signers who could sign")
         return self
 
 
@@ -277,12 +300,14 @@ class GateConfig(Section):
         SqliteJournal | MemoryJournal,
         BeforeValidator(_parse_journal),
         Field(validate_default=True),
+        WithJsonSchema({"type": "string", "pattern": r"^(sqlite:///.+|memory:)$|\$\{"}),
     ] = "sqlite:///.toolgate/journal.db"  # type: ignore[assignment]
     durability: Literal["process", "power"] = "process"
     journal_key: Annotated[
         FileKey | EnvKey,
         BeforeValidator(_parse_journal_key),
         Field(validate_default=True),
+        WithJsonSchema({"type": "string", "pattern": r"^(file|env):.+|\$\{"}),
     ] = "file:.toolgate/journal.key"  # type: ignore[assignment]
     mode: Literal["enforce"] = "enforce"
     state: dict[str, Any] = Field(default_factory=dict)
@@ -325,31 +350,31 @@ class GateConfig(Section):
         return self._source
 
 
-def load_config(path: str | Path) -> GateConfig:
+def load_config(path: str | Path, environment: Mapping[str, str] = os.environ) -> GateConfig:
     """Load a deployment's file; relative paths in it are relative to the folder it is in.
 
-    ``${NAME}`` in a string is replaced by that environment variable (``$${NAME}`` is the literal
-    text). Raises :class:`ConfigError` with everything that is wrong with the file. The policy
-    document it names is not read here.
+    ``${NAME}`` in a string is replaced by that variable of ``environment`` (``$${NAME}`` is the
+    literal text). Raises :class:`ConfigError` with everything that is wrong with the file. The
+    policy document it names is not read here.
     """
     path = Path(path).absolute()
     try:
         source = read(path)
     except UnreadableSource as error:
         raise ConfigError(str(path), error.problems) from None
-    return _validate(source, path.parent)
+    return _validate(source, path.parent, environment)
 
 
 def parse_config(
     value: Mapping[str, Any], folder: str | Path, name: str = "configuration"
 ) -> GateConfig:
     """Validate a configuration that is already a mapping, as :func:`load_config` does a file."""
-    return _validate(SourceFile(name, dict(value)), Path(folder).absolute())
+    return _validate(SourceFile(name, dict(value)), Path(folder).absolute(), os.environ)
 
 
-def _validate(source: SourceFile, folder: Path) -> GateConfig:
+def _validate(source: SourceFile, folder: Path, environment: Mapping[str, str]) -> GateConfig:
     problems = Problems(source.lines)
-    value = _substitute(source.value, (), problems)
+    value = _substitute(source.value, (), problems, environment)
     for location, problem in unusable_strings(value):
         problems.add(location, problem)
     config = None
@@ -377,20 +402,23 @@ def _is_unsupported(location: Location, given: object) -> bool:
 
 
 def _substitute(
-    value: jsonvalue.JSONValue, location: Location, problems: Problems
+    value: jsonvalue.JSONValue,
+    location: Location,
+    problems: Problems,
+    environment: Mapping[str, str],
 ) -> jsonvalue.JSONValue:
     """Return ``value`` with the environment's values in its strings."""
     if isinstance(value, dict):
-        return {k: _substitute(v, (*location, k), problems) for k, v in value.items()}
+        return {k: _substitute(v, (*location, k), problems, environment) for k, v in value.items()}
     if isinstance(value, list):
-        return [_substitute(v, (*location, i), problems) for i, v in enumerate(value)]
+        return [_substitute(v, (*location, i), problems, environment) for i, v in enumerate(value)]
     if not isinstance(value, str):
         return value
 
     def replacement(match: re.Match[str]) -> str:
         if match[1]:
             return f"${{{match[2]}}}"
-        found = os.environ.get(match[2])
+        found = environment.get(match[2])
         if found is None:
             problems.add(location, f"the environment variable {match[2]} is not set")
             return match[0]

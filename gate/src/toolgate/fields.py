@@ -7,15 +7,18 @@ in the same words.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from toolgate import globs
 
 _DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = 3650 * 86400.0
+_REFERENCE: Final = r"\$\{[A-Za-z_][A-Za-z0-9_]*\}"
+_WRITTEN_DURATION: Final = rf"^[0-9]{{1,12}}(ms|s|m|h|d)$|{_REFERENCE}"
+"""A duration for a JSON Schema, which sees the text before the environment's values are in it."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -83,19 +86,36 @@ def _well_formed(patterns: tuple[str, ...]) -> tuple[str, ...]:
     return patterns
 
 
-Duration: TypeAlias = Annotated[float, BeforeValidator(parse_duration)]
+Duration: TypeAlias = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": _WRITTEN_DURATION}),
+]
 """Seconds, written with a unit (:func:`parse_duration`)."""
 
 PositiveDuration: TypeAlias = Annotated[Duration, AfterValidator(_positive)]
 """A :data:`Duration` longer than zero."""
 
-Expiry: TypeAlias = Annotated[float | Literal["never"], BeforeValidator(_parse_expiry)]
+Expiry: TypeAlias = Annotated[
+    float | Literal["never"],
+    BeforeValidator(_parse_expiry),
+    WithJsonSchema({"type": "string", "pattern": f"^never$|{_WRITTEN_DURATION}"}),
+]
 """Seconds longer than zero, or ``"never"``."""
 
-Name: TypeAlias = Annotated[str, AfterValidator(_name)]
+Name: TypeAlias = Annotated[
+    str,
+    AfterValidator(_name),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 200}),
+]
 """An identifier people see: 1 to 200 characters, none of them a control character."""
 
-Names: TypeAlias = Annotated[tuple[Name, ...], BeforeValidator(as_tuple), AfterValidator(distinct)]
+Names: TypeAlias = Annotated[
+    tuple[Name, ...],
+    BeforeValidator(as_tuple),
+    AfterValidator(distinct),
+    Field(json_schema_extra={"uniqueItems": True}),
+]
 """Distinct names, in the order written."""
 
 Globs: TypeAlias = Annotated[Names, AfterValidator(_well_formed)]

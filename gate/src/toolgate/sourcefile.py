@@ -82,10 +82,19 @@ def read(path: Path) -> SourceFile:
 
     Raises :class:`UnreadableSource` with everything that is wrong with it.
     """
+    return parse(path, load(path))
+
+
+def load(path: Path) -> bytes:
+    """Return a file's bytes; raises :class:`UnreadableSource`."""
     try:
-        text = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UnreadableSource([f"cannot be read: {error.strerror or error}"]) from None
+
+
+def parse(path: Path, text: bytes) -> SourceFile:
+    """Read the bytes of the file at ``path``, which itself is not looked at (:func:`read`)."""
     is_json = path.suffix.lower() == ".json"
     source = (_read_json if is_json else _read_yaml)(str(path), text)
     problems = Problems(source.lines)

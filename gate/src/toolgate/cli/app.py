@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from toolgate import __version__
-from toolgate.cli import agents, analysis, approvals, journal, keys
+from toolgate.cli import agents, analysis, approvals, journal, keys, policy
 from toolgate.cli.check import check
+from toolgate.cli.schema import schema
 from toolgate.cli.serve import serve as run_gate
 from toolgate.cli.terminal import ConfigOption
 
@@ -22,7 +23,9 @@ app.add_typer(agents.app, name="agents")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(journal.app, name="journal")
 app.add_typer(keys.app, name="keys")
+app.add_typer(policy.app, name="policy")
 app.command()(check)
+app.command()(schema)
 for command in (
     analysis.verify,
     analysis.simulate,

@@ -71,3 +71,8 @@ def pretty(value: JSONValue) -> str:
 def print_json(value: JSONValue) -> None:
     """Print one JSON value as one line, in ASCII."""
     sys.stdout.write(json.dumps(value, sort_keys=True) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Print a text that is safe to print exactly as it is, for a file or a pipe too."""
+    sys.stdout.write(text + "\n")

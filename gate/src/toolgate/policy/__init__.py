@@ -2,7 +2,12 @@
 
 ``contracts`` is what the operator says of a tool, ``document`` what a rule may say, ``conditions``
 the only place that knows CEL, ``facts`` what a verdict may depend on, ``verdict`` the decision,
-``loading`` how a configured policy becomes one that decides.
+``loading`` how a configured policy becomes one that decides, ``signing`` who stands for it.
+
+For authors: ``situation`` is a call as they write it down, ``documents`` which policy they work
+on, ``trace`` how each rule came to its answer, which ``explain`` and ``testing`` show; ``replay``
+decides recorded calls again, ``schema`` is what their editors know, ``car`` reads another gate's
+policies.
 """
 
 from toolgate.policy.contracts import (

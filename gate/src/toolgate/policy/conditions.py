@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,7 +34,12 @@ from toolgate.policy.facts import CallFacts
 from toolgate.sourcefile import unusable_strings
 
 _T: Any = cel.Type
-_BOOL, _DYN, _ERROR, _STRING = _T.BOOL, _T.DYN, _T.ERROR, _T.STRING
+_BOOL, _DYN, _ERROR, _INT, _STRING = _T.BOOL, _T.DYN, _T.ERROR, _T.INT, _T.STRING
+
+MAX_COMBINED = 32
+"""So many rules go into one expression: less than the 63 bits of a CEL integer."""
+
+_MAX_COMBINATIONS = 1024
 
 
 class ConditionError(Exception):
@@ -115,6 +120,41 @@ class Condition:
         raise EvaluationError(said)
 
 
+@dataclass(frozen=True, slots=True)
+class Clauses:
+    """What a rule asks of a call: ``when`` is to be true, ``unless`` false; None: not asked."""
+
+    when: Condition | None
+    unless: Condition | None
+
+    @property
+    def source(self) -> str:
+        """Both as one expression: true where the rule matches, an error where one of them errs."""
+        # A condition may end in a comment: what follows it starts on a new line.
+        when = "true" if self.when is None else f"({self.when.source}\n)"
+        return when if self.unless is None else f"({when} ? !({self.unless.source}\n) : false)"
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """Several rules in one expression: to evaluate costs more than what is evaluated."""
+
+    _expression: Any
+
+    def met(self, call: Any) -> int | None:
+        """Return which rules match: bit ``n`` for rule ``n``.
+
+        None: a condition gave neither true nor false, or all together walk too many items. Then
+        each rule is to be asked by itself. (A sum hides no error, as ``||`` would.)
+        """
+        try:
+            result = self._expression.eval(call)
+            value = result.value() if result.type() == _INT else None
+        except Exception:  # noqa: BLE001 - each condition will raise it again, and say so
+            return None
+        return value if type(value) is int else None
+
+
 class Scope:
     """Binds calls for a given set of conditions: only what these name is converted."""
 
@@ -164,6 +204,7 @@ class ConditionCompiler:
         self._known = types.keys()
         self._environment: Any = cel.NewEnv(variables=types, extensions=[ext_strings.ExtStrings()])
         self._compiled: dict[str, Condition] = {}
+        self._combined: dict[tuple[Clauses, ...], Combination | None] = {}
 
     def compile(self, source: str) -> Condition:
         """Compile one expression; raises :class:`ConditionError` with ``line:column: problem``."""
@@ -171,6 +212,24 @@ class ConditionCompiler:
         if condition is None:
             condition = self._compiled[source] = self._compile(source)
         return condition
+
+    def combine(self, rules: Sequence[Clauses]) -> Combination | None:
+        """Put at most :data:`MAX_COMBINED` rules into one expression; None: it would not compile.
+
+        What compiles rule by rule may be too deep or too long for that together.
+        """
+        key = tuple(rules)
+        if key not in self._combined:
+            if len(self._combined) >= _MAX_COMBINATIONS:
+                self._combined.clear()
+            terms = [f"({rule.source} ? {1 << bit} : 0)" for bit, rule in enumerate(rules)]
+            try:
+                combination = Combination(self._environment.compile(_sum(terms)))
+            except RuntimeError:
+                self._combined[key] = None
+            else:
+                self._combined[key] = combination
+        return self._combined[key]
 
     def scope(self, conditions: Iterable[Condition]) -> Scope:
         """Return what binds calls for these conditions."""
@@ -236,6 +295,14 @@ class ConditionCompiler:
             if name in self._known:
                 place = _position(source, match.start())
                 yield f"{place}: {name} is always there: leave out has()"
+
+
+def _sum(terms: Sequence[str]) -> str:
+    """Add up terms as a balanced tree: the depth of an expression is limited."""
+    if len(terms) == 1:
+        return terms[0]
+    half = len(terms) // 2
+    return f"({_sum(terms[:half])} + {_sum(terms[half:])})"
 
 
 def _position(source: str, offset: int) -> str:

@@ -94,6 +94,15 @@ class _Head(Section):
     rules: Sequence[object]
 
 
+class Document(_Head):
+    """A policy document: rules that decide over what agents do.
+
+    For its schema: :func:`read_document` reads rule by rule.
+    """
+
+    rules: tuple[Rule, ...]
+
+
 def read_document(value: JSONValue, problems: Problems) -> tuple[str, list[PlacedRule]]:
     """Read a document; return its id and its well-formed rules, the rest goes to ``problems``."""
     try:

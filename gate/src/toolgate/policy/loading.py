@@ -6,19 +6,21 @@ from collections.abc import Sequence
 
 from toolgate import globs, jsonvalue
 from toolgate.config import GateConfig
-from toolgate.errors import PolicyError
+from toolgate.errors import ApprovalError, PolicyError
 from toolgate.fields import Expiry
+from toolgate.policy import signing
 from toolgate.policy.conditions import Condition, ConditionCompiler, ConditionError
 from toolgate.policy.contracts import ALWAYS_HELD
 from toolgate.policy.document import ApprovalTerms, PlacedRule, read_document, read_rules
 from toolgate.policy.verdict import ApprovalRequirement, ApproverGroup, CompiledRule, Policy
-from toolgate.sourcefile import Problems, SourceFile, UnreadableSource, read
+from toolgate.sourcefile import Problems, SourceFile, UnreadableSource, load, parse
 
 
 def compile_policy(config: GateConfig) -> Policy:
     """Read and compile the policy a configuration names; without one, no rules (id ``none``).
 
-    Raises :class:`PolicyError` with everything that is wrong with it, in the order of its lines.
+    Where a signature is required, it is verified over the very bytes that are compiled. Raises
+    :class:`PolicyError` with everything that is wrong with it, in the order of its lines.
     """
     section = config.policy
     source, policy_id, placed, problems = _read_rules(config)
@@ -55,6 +57,7 @@ def compile_policy(config: GateConfig) -> Policy:
 def _read_rules(config: GateConfig) -> tuple[SourceFile, str, list[PlacedRule], Problems]:
     """Return where the rules are written, the document's id, its rules, and their problems."""
     section = config.policy
+    signers = signing.pinned_signers(config)
     if section.file is None:
         problems = Problems(config.source.lines)
         if section.rules is None:
@@ -62,7 +65,12 @@ def _read_rules(config: GateConfig) -> tuple[SourceFile, str, list[PlacedRule], 
         rules = read_rules(section.rules, ("policy", "rules"), problems)
         return config.source, "inline", rules, problems
     try:
-        source = read(section.file)
+        text = load(section.file)
+        if section.require_signature:
+            signing.verify(section.file, text, signers)
+        source = parse(section.file, text)
+    except ApprovalError as error:
+        raise PolicyError(str(section.file), [str(error)]) from None
     except UnreadableSource as error:
         raise PolicyError(str(section.file), error.problems) from None
     problems = Problems(source.lines)
@@ -104,6 +112,7 @@ def _compile_rule(
         effect=rule.effect,
         reason=rule.reason,
         types=frozenset(rule.types or ()),
+        tools=rule.tools,
         globs=None if rule.tools is None else tuple(globs.compiled(glob) for glob in rule.tools),
         when=condition("when", rule.when),
         unless=condition("unless", rule.unless),

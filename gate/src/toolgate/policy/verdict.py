@@ -20,6 +20,9 @@ from typing import Any
 
 from toolgate.ir import ActionType
 from toolgate.policy.conditions import (
+    MAX_COMBINED,
+    Clauses,
+    Combination,
     Condition,
     ConditionCompiler,
     EvaluationError,
@@ -110,12 +113,14 @@ class CompiledRule:
     """A rule ready to be asked: globs, conditions and approval terms resolved.
 
     ``globs`` are what it says of tool calls (None: nothing), ``types`` of actions by their type.
+    ``tools`` are the globs as they are written.
     """
 
     id: str
     effect: Effect
     reason: str | None
     types: frozenset[ActionType]
+    tools: tuple[str, ...] | None
     globs: tuple[re.Pattern[str], ...] | None
     when: Condition | None
     unless: Condition | None
@@ -133,7 +138,7 @@ class CompiledRule:
             return any(glob.match(tool) for glob in self.globs)
         return action_type in self.types
 
-    def matches(self, call: _Call) -> tuple[bool, str | None]:
+    def matches(self, call: Call) -> tuple[bool, str | None]:
         """Tell whether the rule matches the call, and the error if a condition had one."""
         try:
             if self.when is not None and not self.when.test(call.bound()):
@@ -145,33 +150,78 @@ class CompiledRule:
         return True, None
 
 
-class _Call:
+class Call:
     """One call's facts, converted for conditions when the first one is evaluated."""
 
-    __slots__ = ("_bound", "_facts", "_scope")
+    __slots__ = ("_bound", "_facts", "_scope", "_unfit")
 
     def __init__(self, scope: Scope, facts: CallFacts) -> None:
         self._scope = scope
         self._facts = facts
         self._bound: Any = None
+        self._unfit: str | None = None
 
     def bound(self) -> Any:
+        """Return what :meth:`Condition.test` takes; raises :class:`EvaluationError`."""
+        if self._unfit is not None:
+            raise EvaluationError(self._unfit)
         if self._bound is None:
-            self._bound = self._scope.bind(self._facts)
+            try:
+                self._bound = self._scope.bind(self._facts)
+            except EvaluationError as error:
+                # Found once, however many rules ask: the values may be large.
+                self._unfit = str(error)
+                raise
         return self._bound
+
+
+class _Batch:
+    """Rules of one effect that are asked together, in one expression where that is possible."""
+
+    __slots__ = ("_combination", "rules")
+
+    def __init__(self, rules: Sequence[CompiledRule], combination: Combination | None) -> None:
+        self.rules = rules
+        self._combination = combination
+
+    def matching(self, call: Any, errors: list[RuleError]) -> list[CompiledRule]:
+        """Return the rules that match the call; what cannot be evaluated goes to ``errors``."""
+        if self._combination is not None:
+            met = self._met(self._combination, call)
+            if met == 0:
+                return []
+            if met is not None:
+                return [rule for bit, rule in enumerate(self.rules) if met >> bit & 1]
+        matched = []
+        for rule in self.rules:
+            matches, error = rule.matches(call)
+            if error is not None:
+                errors.append(RuleError(rule.id, error))
+            if matches:
+                matched.append(rule)
+        return matched
+
+    @staticmethod
+    def _met(combination: Combination, call: Any) -> int | None:
+        try:
+            return combination.met(call.bound())
+        except EvaluationError:
+            return None  # Each rule is to say so.
 
 
 class _Reach:
     """The rules about one tool (or type of state action), by effect in order of precedence."""
 
-    __slots__ = ("rules", "scope", "settled", "verdicts")
+    __slots__ = ("batches", "rules", "scope", "settled", "verdicts")
 
-    def __init__(self, rules: Sequence[CompiledRule], scope: Scope | None) -> None:
-        self.rules = [
-            (effect, tuple(rule for rule in rules if rule.effect == effect))
+    def __init__(self, rules: Sequence[CompiledRule], compiler: ConditionCompiler) -> None:
+        self.rules = [rule for effect in _PRECEDENCE for rule in rules if rule.effect == effect]
+        self.batches = [
+            (effect, _batches([rule for rule in rules if rule.effect == effect], compiler))
             for effect in _PRECEDENCE
         ]
-        self.scope = scope
+        conditions = [condition for rule in rules for condition in rule.conditions]
+        self.scope = compiler.scope(conditions) if conditions else None
         self.settled: Verdict | None = None
         self.verdicts: dict[tuple[Effect, tuple[str, ...]], Verdict] = {}
 
@@ -193,9 +243,9 @@ class Policy:
         self.id = policy_id
         self.digest = digest
         self.warnings = tuple(warnings)
-        self._rules = tuple(rules)
+        self.rules = tuple(rules)
+        self.allow_up_to = allow_up_to
         self._compiler = compiler
-        self._allow_up_to = allow_up_to
         self._floor = floor
         self._reaches: dict[tuple[str, str, int], _Reach] = {}
 
@@ -206,7 +256,7 @@ class Policy:
         if reach.settled is not None:
             return reach.settled
         scope = reach.scope
-        return self._judge(contract, reach, None if scope is None else _Call(scope, facts))
+        return self._judge(contract, reach, None if scope is None else Call(scope, facts))
 
     def settled(self, action_type: str, contract: Contract) -> Verdict | None:
         """Return the verdict on every such call, or None when it depends on the call."""
@@ -214,16 +264,20 @@ class Policy:
 
     def conditional_rules(self, action_type: str, contract: Contract) -> tuple[str, ...]:
         """Return the ids of the rules whose conditions decide over such calls."""
-        by_effect = (rules for _, rules in self._reach(action_type, contract).rules)
-        return tuple(rule.id for rules in by_effect for rule in rules if rule.conditions)
+        rules = self._reach(action_type, contract).rules
+        return tuple(rule.id for rule in rules if rule.conditions)
+
+    def call(self, facts: CallFacts) -> Call | None:
+        """Return a call as the conditions about it see it; None when there are none."""
+        scope = self._reach(facts.action_type, facts.contract).scope
+        return None if scope is None else Call(scope, facts)
 
     def _reach(self, action_type: str, contract: Contract) -> _Reach:
         key = (action_type, contract.name, contract.level)
         reach = self._reaches.get(key)
         if reach is None:
-            rules = [rule for rule in self._rules if rule.reaches(action_type, contract.name)]
-            conditions = [condition for rule in rules for condition in rule.conditions]
-            reach = _Reach(rules, self._compiler.scope(conditions) if conditions else None)
+            rules = [rule for rule in self.rules if rule.reaches(action_type, contract.name)]
+            reach = _Reach(rules, self._compiler)
             if reach.scope is None:
                 reach.settled = self._judge(contract, reach, None)
             if len(self._reaches) >= _MAX_REACHES:
@@ -234,14 +288,10 @@ class Policy:
     def _judge(self, contract: Contract, reach: _Reach, call: Any) -> Verdict:
         tool, level = contract.name, contract.level
         errors: list[RuleError] = []
-        for effect, rules in reach.rules:
-            matched = []
-            for rule in rules:
-                matches, error = rule.matches(call)
-                if error is not None:
-                    errors.append(RuleError(rule.id, error))
-                if matches:
-                    matched.append(rule)
+        for effect, batches in reach.batches:
+            matched: list[CompiledRule] = []
+            for batch in batches:
+                matched += batch.matching(call, errors)
             if effect == "deny" and level >= ALWAYS_DENIED:
                 floor = f"level {level}: {tool} never runs"
                 return self._verdict(reach, "deny", tool, matched, errors, floor)
@@ -250,10 +300,10 @@ class Policy:
             if effect == "hold" and level >= ALWAYS_HELD:
                 floor = f"level {level}: {tool} always waits for a person's approval"
                 return self._verdict(reach, "hold", tool, (), errors, floor)
-        if level <= self._allow_up_to:
-            reason = f"level {level} needs no rule (allow_up_to is {self._allow_up_to})"
+        if level <= self.allow_up_to:
+            reason = f"level {level} needs no rule (allow_up_to is {self.allow_up_to})"
             return self._verdict(reach, "allow", tool, (), errors, reason)
-        reason = f"no rule allows {tool} (level {level}; allow_up_to is {self._allow_up_to})"
+        reason = f"no rule allows {tool} (level {level}; allow_up_to is {self.allow_up_to})"
         return self._verdict(reach, "deny", tool, (), errors, reason)
 
     def _verdict(
@@ -310,6 +360,20 @@ def combined(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
         requirement=requirement,
         errors=tuple(dict.fromkeys(error for item in judged.values() for error in item.errors)),
     )
+
+
+def _batches(rules: Sequence[CompiledRule], compiler: ConditionCompiler) -> list[_Batch]:
+    """Split rules of one effect, in their order, into what is asked together."""
+    if not rules:
+        return []
+    if sum(1 for rule in rules if rule.conditions) < 2:
+        return [_Batch(rules, None)]
+    if len(rules) <= MAX_COMBINED:
+        combination = compiler.combine([Clauses(rule.when, rule.unless) for rule in rules])
+        if combination is not None:
+            return [_Batch(rules, combination)]
+    half = len(rules) // 2
+    return [*_batches(rules[:half], compiler), *_batches(rules[half:], compiler)]
 
 
 def _requirement(holds: Iterable[CompiledRule]) -> ApprovalRequirement:

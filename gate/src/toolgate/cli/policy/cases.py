@@ -1,0 +1,183 @@
+"""``toolgate policy test``: run cases against a policy, and tell what they did not cover."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from toolgate.cli.terminal import (
+    NO,
+    JSONOption,
+    console,
+    one_line,
+    print_json,
+    printable,
+    reported,
+)
+from toolgate.config import GateConfig, load_config
+from toolgate.errors import PolicyError
+from toolgate.jsonvalue import JSONValue
+from toolgate.policy.documents import alone, unsigned, with_document
+from toolgate.policy.testing import (
+    CaseFile,
+    CaseResult,
+    Coverage,
+    Coverages,
+    read_cases,
+    run_cases,
+)
+
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option("--policy", help="A policy document in place of the config's.", metavar="FILE"),
+]
+
+
+def run_tests(
+    files: Annotated[
+        list[Path], typer.Argument(help="Files of cases.", metavar="FILE...", show_default=False)
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="A config in place of the files'.", metavar="FILE"),
+    ] = None,
+    policy: PolicyOption = None,
+    full_coverage: Annotated[
+        bool, typer.Option("--full-coverage", help="Fail, too, when a rule is not covered.")
+    ] = False,
+    as_json: JSONOption = False,
+) -> None:
+    """Run the cases of files against the policy they name; exit 1 when one fails.
+
+    With --config or --policy they are run against that one.
+    """
+    with reported():
+        read = [read_cases(file) for file in files]
+        coverages: dict[str, Coverages] = {}
+        results = [
+            result
+            for file in read
+            for result in run_cases(file, _config(file, config, policy), coverages)
+        ]
+    failed = sum(1 for result in results if result.problems)
+    rules = [rule for found in coverages.values() for rule in found.rules.values()]
+    uncovered = sum(1 for rule in rules if rule.gaps)
+    ok = not failed and not (full_coverage and uncovered)
+    if as_json:
+        print_json(
+            {
+                "ok": ok,
+                "failed": failed,
+                "cases": [_case_json(result) for result in results],
+                "coverage": [_coverage_json(found) for found in coverages.values()],
+            }
+        )
+    else:
+        _print(results, list(coverages.values()))
+        _print_sum(results, failed, rules, uncovered)
+    if not ok:
+        raise typer.Exit(NO)
+
+
+def _config(file: CaseFile, config: Path | None, policy: Path | None) -> GateConfig:
+    """Return the configuration whose policy a file's cases are run against."""
+    head = file.head
+    deployed = config or (None if head.config is None else file.beside(head.config))
+    if deployed is not None:
+        loaded = unsigned(load_config(deployed, {**os.environ, **head.environment}))
+    elif policy is not None or head.policy is not None:
+        path = policy or file.beside(head.policy or "")
+        return alone(path, constants=head.vars or {}, allow_up_to=head.allow_up_to or 0).config
+    else:
+        raise PolicyError(
+            str(file.path), ["names neither a config nor a policy; name one, or give --config"]
+        )
+    return loaded if policy is None else with_document(loaded, policy)
+
+
+def _print(results: Sequence[CaseResult], coverages: Sequence[Coverages]) -> None:
+    file = None
+    for result in results:
+        if result.file != file:
+            file = result.file
+            console.print(Text(printable(str(file)), style="bold"), soft_wrap=True)
+        mark = ("FAIL", "bold red") if result.problems else ("ok", "green")
+        where = f"  (line {result.line})" if result.problems and result.line else ""
+        console.print(
+            Text.assemble("  ", (f"{mark[0]:4}", mark[1]), "  ", one_line(result.name), where),
+            soft_wrap=True,
+        )
+        for problem in result.problems:
+            console.print(Text(f"        {one_line(problem)}"), soft_wrap=True)
+    for coverage in coverages:
+        _print_coverage(coverage)
+
+
+def _print_coverage(coverages: Coverages) -> None:
+    policy = coverages.policy
+    console.print(Text(f"\nrules of {one_line(policy.id)}", style="bold"), soft_wrap=True)
+    table = Table("", "rule", "cases", "when", "unless", "not covered", box=None, pad_edge=False)
+    for rule in coverages.rules.values():
+        table.add_row(
+            "",
+            Text(one_line(rule.rule)),
+            str(rule.matched),
+            _answers(rule.when),
+            _answers(rule.unless),
+            Text("; ".join(rule.gaps), style="yellow"),
+        )
+    console.print(table)
+
+
+def _answers(seen: set[bool] | None) -> str:
+    if seen is None:
+        return "–"
+    return (
+        ", ".join(str(answer).lower() for answer in (True, False) if answer in seen) or "no answer"
+    )
+
+
+def _print_sum(
+    results: Sequence[CaseResult], failed: int, rules: Sequence[Coverage], uncovered: int
+) -> None:
+    told = [f"{len(results) - failed} of {len(results)} cases passed"]
+    told.append(f"{len(rules) - uncovered} of {len(rules)} rules covered in full")
+    style = "bold red" if failed else "bold yellow" if uncovered else "bold green"
+    console.print(Text(f"\n{', '.join(told)}", style=style), soft_wrap=True)
+
+
+def _case_json(result: CaseResult) -> dict[str, JSONValue]:
+    verdict = result.verdict
+    return {
+        "file": str(result.file),
+        "line": result.line,
+        "name": result.name,
+        "ok": not result.problems,
+        "problems": list(result.problems),
+        "effect": verdict.effect,
+        "rules": list(verdict.rules),
+        "reason": verdict.reason,
+        "errors": [{"rule": error.rule, "error": error.error} for error in verdict.errors],
+    }
+
+
+def _coverage_json(coverages: Coverages) -> dict[str, JSONValue]:
+    return {
+        "policy": coverages.policy.id,
+        "digest": coverages.policy.digest,
+        "rules": {
+            rule.rule: {
+                "cases": rule.matched,
+                "when": None if rule.when is None else sorted(rule.when, reverse=True),
+                "unless": None if rule.unless is None else sorted(rule.unless, reverse=True),
+                "gaps": rule.gaps,
+            }
+            for rule in coverages.rules.values()
+        },
+    }

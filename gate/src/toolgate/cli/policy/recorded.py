@@ -1,0 +1,183 @@
+"""Calls as the journal tells them: what policy knew of each, and what it decided.
+
+Only events that were written with the journal key are believed. The state of a session is followed
+event by event, so that each call has the state it was judged by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from toolgate import clock, jsonvalue
+from toolgate.config import GateConfig
+from toolgate.errors import ApprovalError, JournalTampered
+from toolgate.ir import ActionType
+from toolgate.journal.events import Event, EventKind
+from toolgate.journal.opening import Inspection
+from toolgate.journal.records import SessionRecord
+from toolgate.jsonvalue import JSONValue
+from toolgate.kernel.places import planned
+from toolgate.policy.facts import CallFacts
+from toolgate.policy.replay import RecordedCall
+from toolgate.policy.situation import Setting
+
+EVERY: Final = 1024
+"""Events between two reports of progress."""
+
+_ABSENT: Final = object()
+
+
+@dataclass(slots=True)
+class _Session:
+    """A session as far as the log has been read; ``state`` has each value with its version."""
+
+    record: SessionRecord
+    state: dict[str, tuple[object, int]] = field(default_factory=dict)
+    changes: dict[str, list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
+
+    def values(self) -> dict[str, JSONValue]:
+        """Return the state as it is now."""
+        return {key: value for key, (value, _) in self.state.items() if value is not _ABSENT}
+
+    def change(self, event: Event, changes: list[dict[str, Any]]) -> None:
+        """Take down what an event wrote."""
+        for change in changes:
+            self.state[change["key"]] = change["value"], event.seq
+            if event.action is not None:
+                proposal = event.action.partition("-")[0]
+                self.changes.setdefault(proposal, []).append((event.seq, change))
+
+    def undo(self, proposal: str, keys: set[str]) -> None:
+        """Take back what a proposal's actions wrote, as the kernel does: latest first."""
+        for version, change in reversed(self.changes.pop(proposal, [])):
+            key = change["key"]
+            if key in keys and self.state.get(key, (_ABSENT, 0))[1] == version:
+                before = change.get("before", _ABSENT)
+                self.state[key] = before, change.get("version_before", 0)
+
+
+@dataclass(slots=True)
+class Recording:
+    """The calls of one project in a journal; the counts are of what has been read so far.
+
+    ``undecided`` calls ended before policy was asked, ``unreadable`` events were not written with
+    the journal key.
+    """
+
+    journal: Inspection
+    config: GateConfig
+    undecided: int = 0
+    unreadable: int = 0
+    _setting: Setting = field(init=False)
+    _sessions: dict[str, _Session] = field(default_factory=dict)
+    _proposed: dict[str, tuple[Event, dict[str, Any]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._setting = Setting.of(self.config)
+
+    def calls(
+        self,
+        progress: Callable[[int], None] | None = None,
+        *,
+        session: str | None = None,
+        uid: str | None = None,
+    ) -> Iterator[RecordedCall]:
+        """Iterate over calls in the order they were decided, each by its first decision.
+
+        ``session`` reads only that session's events, ``uid`` yields only that action's call.
+        """
+        for number, event in enumerate(self.journal.store.events(session=session), start=1):
+            if progress is not None and number % EVERY == 0:
+                progress(number)
+            if not self.journal.reader.genuine(event):
+                self.unreadable += 1
+                continue
+            if event.session is None:
+                continue
+            call = self._read(event, event.session, jsonvalue.parse(event.data))
+            if call is not None and uid in (None, call.facts.action_id):
+                yield call
+        self.undecided += len(self._proposed)
+
+    def _read(self, event: Event, name: str, data: Any) -> RecordedCall | None:
+        session = self._sessions.get(name)
+        if event.kind == EventKind.SESSION_OPENED and data["project"] == self.config.project:
+            record = SessionRecord(name, data["project"], data["agent"], event.at, event.seq)
+            self._sessions[name] = _Session(record)
+        elif session is None:
+            # Another project's, or its beginning was not genuine.
+            return None
+        elif event.kind == EventKind.STATE_CHANGED:
+            session.change(event, data["changes"])
+        elif event.kind == EventKind.STATE_ROLLED_BACK and event.action is not None:
+            session.undo(event.action, {*data["restored"], *data["kept"]})
+        elif event.kind == EventKind.CHECKPOINT_RESTORED:
+            saved = self.journal.reader.checkpoint(data["checkpoint"])
+            content = {} if saved is None else jsonvalue.parse(saved.state)
+            session.state = {key: (value, event.seq) for key, value in content.items()}
+        elif event.kind == EventKind.ACTION_PROPOSED and event.action is not None:
+            self._proposed[event.action] = event, data
+        elif event.kind == EventKind.ACTION_DECIDED and event.action in self._proposed:
+            return self._decided(event, data, session, *self._proposed.pop(event.action))
+        return None
+
+    def _decided(
+        self,
+        event: Event,
+        decision: dict[str, Any],
+        session: _Session,
+        proposed: Event,
+        call: dict[str, Any],
+    ) -> RecordedCall:
+        uid = proposed.action or ""
+        kind = ActionType(call.get("type", ActionType.TOOL_CALL))
+        state = session.values()
+        facts = CallFacts(
+            args=call["args"],
+            contract=self._setting.contract(kind, call["tool"]),
+            action_id=uid,
+            action_type=kind.value,
+            proposal_id=call.get("proposal"),
+            agent_id=session.record.agent,
+            framework=self.config.agent.framework,
+            session_id=session.record.session,
+            session_age=(event.at - session.record.opened_at) / 1e6,
+            now=clock.to_datetime(event.at),
+            state=lambda: state,
+        )
+        return RecordedCall(
+            facts=facts,
+            effects=self._effects(uid, call),
+            at=clock.to_text(event.at),
+            effect=decision["effect"],
+            rules=tuple(decision["rules"]),
+        )
+
+    def _effects(self, uid: str, call: dict[str, Any]) -> dict[str, JSONValue]:
+        if call.get("proposal") is None:
+            return {}
+        return planned(self.journal.reader, uid).expected_effects
+
+
+def find(journal: Inspection, config: GateConfig, uid: str) -> RecordedCall:
+    """Return one recorded call, with the arguments that its (verified) row holds.
+
+    Raises :class:`ApprovalError` when the project has none, and :class:`JournalTampered`.
+    """
+    record = journal.reader.action(uid)
+    if record is None or record.project != config.project:
+        raise ApprovalError(f"the project {config.project} has no action {uid!r}")
+    recording = Recording(journal, config)
+    call = next(recording.calls(session=record.session, uid=uid), None)
+    if recording.unreadable:
+        raise JournalTampered(
+            f"an event of session {record.session} does not verify, so nobody knows what was so "
+            f"when {uid} was decided"
+        )
+    if call is None:
+        raise ApprovalError(f"the action {uid} ended before policy was asked: see its events")
+    if jsonvalue.canonical(call.facts.args) != record.args:
+        raise JournalTampered(f"the row of action {uid} and the log do not agree on its arguments")
+    return call
