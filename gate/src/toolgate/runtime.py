@@ -75,11 +75,15 @@ class Runtime:
         allowance = Allowance(config.project, config.budget.proposal, config.budget.session)
         run, alive = self._journal.run, self._journal.liveness.alive
         steps = Steps(self._judge, allowance, settings, run, alive)
-        self.session: SessionRecord = self._begin()
+        try:
+            self.session: SessionRecord = self._begin()
+            self._journal.write_now(steps.doubt_the_dead)
+        except BaseException:
+            self._journal.close()
+            raise
         self.engine = Engine(self._journal, steps, settings, self.session, runner)
         plan_steps = PlanSteps(steps, settings, run)
         self.plans = Plans(self._journal, self.engine, plan_steps, self.tools, self.session)
-        self._journal.write_now(steps.doubt_the_dead)
 
     @property
     def warnings(self) -> list[str]:

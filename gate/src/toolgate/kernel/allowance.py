@@ -4,7 +4,8 @@ In this order:
 
 1. a session that has this very call's result already is given it again: the call is idempotent
    (the plan, the client or the operator says so), or the tool's results are cached and this one is
-   fresh; a ``state_write`` and other state actions never repeat a result;
+   fresh; state actions never repeat a result, and neither does what compensates: what it undoes
+   has happened again;
 2. the budgets of the proposal and of the session have room (``budget_exceeded``);
 3. the tool's rate limit has a token, or the call waits for one (``rate_limited``).
 
@@ -23,6 +24,7 @@ from toolgate.journal.records import UsageRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import limits
 from toolgate.kernel.limits import Spent
+from toolgate.kernel.places import compensates
 from toolgate.kernel.records import Call, recall
 from toolgate.kernel.tools import RegisteredTool
 from toolgate.policy.contracts import cache_ttl_for, rate_limit_for
@@ -73,7 +75,7 @@ class Allowance:
         self, tx: Transaction, session: str, call: Call, tool: RegisteredTool | None
     ) -> Repeat | None:
         """Return the recorded result that answers the call, if there is one."""
-        if tool is None:
+        if tool is None or _compensates(call):
             return None
         ttl = cache_ttl_for(tool.contract, tool.declared)
         idempotent = _idempotent(call, tool)
@@ -89,7 +91,7 @@ class Allowance:
 
     def remembers(self, call: Call, tool: RegisteredTool | None) -> bool:
         """Tell whether a success of the call is to be remembered."""
-        if tool is None:
+        if tool is None or _compensates(call):
             return False
         return _idempotent(call, tool) or cache_ttl_for(tool.contract, tool.declared) is not None
 
@@ -179,6 +181,10 @@ class Allowance:
         )
         data = jsonvalue.canonical(spent.to_json())
         tx.put(UsageRecord(_name("session", session), data, tx.seq))
+
+
+def _compensates(call: Call) -> bool:
+    return call.uid is not None and compensates(call.uid)
 
 
 def _idempotent(call: Call, tool: RegisteredTool) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 from toolgate.errors import JournalTampered, JournalUnavailable
-from toolgate.ir import Outcome
+from toolgate.ir import ActionStatus, Outcome, OutcomeError, OutcomeKind
 from toolgate.journal.journal import Journal, Transaction
 from toolgate.journal.records import SessionRecord
 from toolgate.jsonvalue import JSONValue
@@ -35,7 +35,7 @@ from toolgate.kernel.result import (
     concluded,
     ending,
 )
-from toolgate.kernel.running import Attempt, Running
+from toolgate.kernel.running import Attempt, Deadlines, Running
 from toolgate.kernel.step import Claim, Held, Joined, Settings, Step
 from toolgate.kernel.steps import Steps
 from toolgate.kernel.tools import RegisteredTool
@@ -58,6 +58,13 @@ class ToolRun:
     uid: str
     attempt: int
     timeout: float
+
+
+class NotStarted(Exception):
+    """A call has not started, and nothing was written of it, for its caller or the gate is going.
+
+    Of a proposal's action that is raised: whoever goes on with the proposal may start it.
+    """
 
 
 class ToolRunner(Protocol):
@@ -99,6 +106,7 @@ class Engine:
         self._session = session
         self._runner = runner
         self._running: dict[str, Running] = {}
+        self._deadlines = Deadlines(self._expire)
         self._waiting = Waiting(journal)
         self._pauses: set[asyncio.Future[None]] = set()
         self._parents: dict[str, str] = {}
@@ -138,25 +146,36 @@ class Engine:
         cancelled: asyncio.Future[None],
         usage: Usage | None = None,
     ) -> Outcome:
-        """Propose a call in ``session``, single or of a proposal, as :meth:`govern` does."""
+        """Propose a call in ``session``, single or of a proposal, as :meth:`govern` does.
+
+        Raises :class:`NotStarted` besides, for an action of a proposal.
+        """
         prepared = self.steps.judge.prepare(call)
         step = await self._journal.transact(
             lambda tx: self.steps.propose(tx, session, prepared, usage)
         )
         if isinstance(step, NoToken):
-            step = await self._wait_for_token(
-                step,
-                cancelled,
-                call.timeout or _patience(prepared.tool),
-                lambda tx, patient: self.steps.propose(
-                    tx, session, prepared, usage, patient=patient
-                ),
-            )
+            try:
+                step = await self._wait_for_token(
+                    step,
+                    cancelled,
+                    call.timeout or _patience(prepared.tool),
+                    lambda tx, patient: self.steps.propose(
+                        tx, session, prepared, usage, patient=patient
+                    ),
+                    started=False,
+                )
+            except NotStarted as error:
+                if call.proposal is not None:
+                    raise
+                why = OutcomeError(OutcomeKind.CANCELLED, str(error))
+                step = await self._journal.transact(
+                    lambda tx: self.steps.refuse(tx, session, call, ActionStatus.SKIPPED, why)
+                )
         if isinstance(step, Held):
             if step.opened and cancelled.done():
                 return await self.withdraw(step.uid, "cancelled by the caller")
-            if call.parent is not None:
-                self._parents[step.uid] = call.parent
+            self.waits_in(step.uid, call.parent)
         return await self._carry_out(step, request, cancelled, usage)
 
     async def bring_on(
@@ -193,6 +212,7 @@ class Engine:
             try:
                 step = await self._journal.transact(lambda tx: self.steps.resume(tx, uid))
                 if not isinstance(step, Held):
+                    self._parents.pop(uid, None)
                     if isinstance(step, NoToken):
                         return await self.bring_on(uid, request, cancelled)
                     return await self._carry_out(step, request, cancelled, None)
@@ -205,6 +225,11 @@ class Engine:
             if self.closing or (until is not None and loop.time() >= until):
                 return step.outcome
             await self.wait_for(uid, (step.hold_id,), cancelled, step.deadline, until)
+
+    def waits_in(self, uid: str, parent: str | None) -> None:
+        """Take note that the body of the action ``parent`` may wait for ``uid``, which is held."""
+        if parent is not None:
+            self._parents[uid] = parent
 
     async def wait_for(
         self,
@@ -273,12 +298,14 @@ class Engine:
         self.closing = True
         for pause in self._pauses:
             _wake(pause)
+        # A body may be waiting for people, in a call of its own: it is told to look again.
+        self._waiting.wake_all()
         under_way = [running.attempt.replied for running in self._executing()]
         if under_way and seconds > 0:
             await asyncio.wait(under_way, timeout=seconds)
         for running in self._executing():
             running.attempt.reply(ToolLost("the gate was shut down while it ran"))
-        self._waiting.wake_all()
+        self._deadlines.stop()
 
     async def _carry_out(
         self,
@@ -308,16 +335,25 @@ class Engine:
         cancelled: asyncio.Future[None],
         patience: float,
         again: Callable[[Transaction, bool], Step],
+        *,
+        started: bool = True,
     ) -> Step:
-        """Try a step again when its rate limit has a token, for up to ``patience`` seconds."""
+        """Try a step again when its rate limit has a token, for up to ``patience`` seconds.
+
+        Raises :class:`NotStarted` for one that has not ``started`` when nothing starts any more.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + patience
         waiting: Step = step
         while isinstance(waiting, NoToken):
-            patient = loop.time() + waiting.wait < until and not self.closing
-            if patient:
+            patient = loop.time() + waiting.wait < until
+            if patient and not (cancelled.done() or self.closing):
                 await self._pause(waiting.wait, cancelled)
-                patient = not (cancelled.done() or self.closing)
+            if cancelled.done() or self.closing:
+                if not started:
+                    who = "its caller left" if cancelled.done() else "the gate was shut down"
+                    raise NotStarted(f"not started: {who} while it waited for its rate limit")
+                patient = False
             waiting = await self._journal.transact(lambda tx, p=patient: again(tx, p))  # type: ignore[misc]
         return waiting
 
@@ -329,7 +365,7 @@ class Engine:
         usage: Usage | None,
     ) -> Outcome:
         uid = claim.record.uid
-        running = Running(claim.call.parent, self._expire)
+        running = Running(claim.call.parent, self._deadlines)
         self._running[uid] = running
         took = 0.0
         try:

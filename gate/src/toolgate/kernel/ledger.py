@@ -110,16 +110,26 @@ class Ledger:
         self, tx: Transaction, session: str, call: Call, uid: str, of: str, output: JSONValue
     ) -> tuple[ActionRecord, dict[str, JSONValue]]:
         """End a call with the recorded result of the action ``of``; returns its state changes."""
-        changes = effects.writes(call.action)
-        state.commit(tx, session, uid, changes)
-        data: dict[str, JSONValue] = {
-            "status": ActionStatus.SUCCEEDED.value,
-            "of": of,
-            "output": output,
-            "state_changes": changes,
-        }
-        seq = tx.append(EventKind.ACTION_DEDUPLICATED, data, session=session, action=uid)
+        seq, changes = self._deduplicated(tx, session, call, uid, of, output)
         return self.insert(tx, session, call, uid, ActionStatus.SUCCEEDED, seq), changes
+
+    def deduplicate_held(
+        self,
+        tx: Transaction,
+        action: ActionRecord,
+        hold: HoldRecord,
+        said: Tally,
+        call: Call,
+        of: str,
+        output: JSONValue,
+    ) -> dict[str, JSONValue]:
+        """Release a held action with the recorded result of another: see :meth:`deduplicate`."""
+        self._released(tx, action, hold, said)
+        seq, changes = self._deduplicated(tx, action.session, call, action.uid, of, output)
+        tx.update(hold._replace(status="released", last_seq=seq), hold.last_seq)
+        ended = action._replace(status=ActionStatus.SUCCEEDED.value, last_seq=seq)
+        tx.update(ended, action.last_seq)
+        return changes
 
     def perform(
         self, tx: Transaction, session: str, call: Call, uid: str, end: Ending
@@ -306,6 +316,20 @@ class Ledger:
     def remember(self, tx: Transaction, action: ActionRecord) -> None:
         """Remember a success, so that a repeat of the same call can be given its result."""
         tx.put(ResultRecord(action.session, action.content, action.uid, tx.now, action.last_seq))
+
+    def _deduplicated(
+        self, tx: Transaction, session: str, call: Call, uid: str, of: str, output: JSONValue
+    ) -> tuple[int, dict[str, JSONValue]]:
+        changes = effects.writes(call.action)
+        state.commit(tx, session, uid, changes)
+        data: dict[str, JSONValue] = {
+            "status": ActionStatus.SUCCEEDED.value,
+            "of": of,
+            "output": output,
+            "state_changes": changes,
+        }
+        seq = tx.append(EventKind.ACTION_DEDUPLICATED, data, session=session, action=uid)
+        return seq, changes
 
     def _released(
         self, tx: Transaction, action: ActionRecord, hold: HoldRecord, said: Tally

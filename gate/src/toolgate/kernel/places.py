@@ -64,7 +64,13 @@ def call_of(reader: Reader, record: ActionRecord) -> Call:
     )
 
 
-def call_for(action: Action, uid: str, proposal: str, parent: str | None = None) -> Call:
+def call_for(
+    action: Action,
+    uid: str,
+    proposal: str,
+    parent: str | None = None,
+    claimed: int | None = None,
+) -> Call:
     """Return the call that an action of a proposal makes, as the action ``uid``."""
     name = action.tool or "" if action.type is ActionType.TOOL_CALL else action.type.value
     args_json = jsonvalue.canonical(action.parameters)
@@ -75,6 +81,7 @@ def call_for(action: Action, uid: str, proposal: str, parent: str | None = None)
         content=content_digest(name, args_json, action.type),
         timeout=None if action.timeout_ms is None else action.timeout_ms / 1000,
         parent=parent,
+        claimed=claimed,
         metadata=action.metadata or None,
         action=action,
         uid=uid,

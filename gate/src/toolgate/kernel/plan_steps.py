@@ -18,6 +18,7 @@ from toolgate.ir import (
     ActionProposal,
     ActionResult,
     ActionStatus,
+    ActionType,
     Compensated,
     ExternalEffect,
     Outcome,
@@ -28,7 +29,7 @@ from toolgate.ir import (
     Rollback,
 )
 from toolgate.journal.events import EventKind
-from toolgate.journal.journal import Reader, Transaction, new_id
+from toolgate.journal.journal import Reader, RecordChanged, Transaction, new_id
 from toolgate.journal.records import ActionRecord, ProposalRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import state
@@ -61,6 +62,7 @@ class Asleep:
     """The proposal waits: for people, who have not answered these holds."""
 
     result: ProposalResult
+    session: str
     holds: tuple[str, ...]
     deadline: int | None
     """When the first of the holds expires (microseconds), if any does."""
@@ -111,11 +113,9 @@ class PlanSteps:
                     )
                 return Known(known.uid)
         uid = new_id(tx.now)
-        document = jsonvalue.canonical(proposal.model_dump(mode="json"))
-        data: dict[str, JSONValue] = {
-            "proposal": jsonvalue.parse(document),
-            "content": content,
-        }
+        plan = proposal.model_dump(mode="json")
+        document = jsonvalue.canonical(plan)
+        data: dict[str, JSONValue] = {"proposal": plan, "content": content}
         if parent is not None:
             data["parent"] = parent
         if idempotency_key is not None:
@@ -162,15 +162,21 @@ class PlanSteps:
             return Settled(result_of(tx, record))
         progress, held = self._load(tx, record)
         running = record.status == ProposalStatus.RUNNING
-        if running and record.run != self._run and not self._steps.abandoned(record.run):
+        mine = record.run == self._run
+        if running and not (take if mine else self._steps.abandoned(record.run)):
             return Elsewhere(progress.result(ProposalStatus.RUNNING))
-        answered = [item for item in held if self._steps.releases.answered(tx, item)]
-        startable = not held or progress.aborting or progress.schedule.startable
-        if not take or not (answered or startable):
+        answered = []
+        if progress.ending:
+            ready = not progress.executing
+        else:
+            answered = [item for item in held if self._steps.releases.answered(tx, item)]
+            ready = bool(answered) or progress.schedule.startable or not progress.held
+        if not (take and ready):
             holds = [self._steps.releases.hold(tx, item)[1] for item in held]
             deadlines = [hold.deadline for hold in holds if hold.deadline is not None]
             return Asleep(
                 progress.result(ProposalStatus.SUSPENDED),
+                record.session,
                 tuple(hold.hold_id for hold in holds),
                 min(deadlines, default=None),
             )
@@ -181,12 +187,16 @@ class PlanSteps:
 
     def suspend(self, tx: Transaction, progress: Progress) -> ProposalResult:
         """Let go of a proposal that cannot go on now."""
-        data: dict[str, JSONValue] = {"held": [progress.uid_of(n) for n in progress.schedule.held]}
+        _still_claimed(tx, progress)
+        data: dict[str, JSONValue] = {"held": [progress.uid_of(n) for n in progress.held]}
         self._move(tx, progress, EventKind.PROPOSAL_SUSPENDED, data, ProposalStatus.SUSPENDED)
         return progress.result(ProposalStatus.SUSPENDED)
 
     def complete(self, tx: Transaction, progress: Progress) -> ProposalResult:
         """End a proposal whose actions have all settled; what compensates others was not needed."""
+        _still_claimed(tx, progress)
+        if progress.exhausted is not None:
+            self._withdraw_held(tx, progress, progress.exhausted)
         self._skip_unstarted(
             tx,
             progress,
@@ -204,6 +214,7 @@ class PlanSteps:
         Returns the state keys that were restored, and those that others have written since. What
         an earlier gate has done of it is not done again.
         """
+        _still_claimed(tx, progress)
         done = tx.last_event(progress.uid, EventKind.STATE_ROLLED_BACK)
         if done is not None:
             data = jsonvalue.parse(done.data)
@@ -213,10 +224,8 @@ class PlanSteps:
             OutcomeKind.CANCELLED, f"not started: the proposal was aborted ({why.message})"
         )
         self._skip_unstarted(tx, progress, error)
-        for name in progress.schedule.held:
-            reason = "withdrawn: the proposal was aborted"
-            outcome = self._steps.withdraw(tx, progress.uid_of(name), reason)
-            progress.note(name, outcome, tx.now)
+        withdrawn = OutcomeError(OutcomeKind.CANCELLED, "withdrawn: the proposal was aborted")
+        self._withdraw_held(tx, progress, withdrawn)
         undone = [progress.uid_of(name) for name in progress.to_undo()]
         restored, kept = state.undo(tx, progress.record.session, progress.uid, undone)
         for uid in undone:
@@ -230,6 +239,7 @@ class PlanSteps:
 
     def abort(self, tx: Transaction, progress: Progress, rollback: Rollback) -> ProposalResult:
         """End an abort, of which ``rollback`` tells."""
+        _still_claimed(tx, progress)
         for item in rollback.compensations:
             data: dict[str, JSONValue] = {
                 "of": item.action_id,
@@ -250,15 +260,22 @@ class PlanSteps:
         return result
 
     def refuse(
-        self, tx: Transaction, progress: Progress, action: Action, error: OutcomeError
+        self, tx: Transaction, progress: Progress, call: Call, error: OutcomeError
     ) -> Outcome:
         """Reject an action of a proposal that cannot be looked at."""
-        call = self.call(progress, action)
+        _still_claimed(tx, progress)
         return self._steps.refuse(tx, progress.session, call, ActionStatus.REJECTED, error)
 
     def call(self, progress: Progress, action: Action, parent: str | None = None) -> Call:
         """Return the call that an action makes whose references are resolved."""
-        return call_for(action, progress.uid_of(action.id), progress.uid, parent)
+        uid, claimed = progress.uid_of(action.id), progress.record.last_seq
+        return call_for(action, uid, progress.uid, parent, claimed)
+
+    def _withdraw_held(self, tx: Transaction, progress: Progress, error: OutcomeError) -> None:
+        for name in progress.held:
+            uid = progress.uid_of(name)
+            outcome = self._steps.withdraw(tx, uid, error.message, error.kind)
+            progress.note(name, outcome, tx.now)
 
     def _skip_unstarted(self, tx: Transaction, progress: Progress, error: OutcomeError) -> None:
         for action in list(progress.unstarted()):
@@ -280,18 +297,18 @@ class PlanSteps:
         rows = [row for row in tx.actions_of(record.uid) if not compensates(row.uid)]
         held = []
         for row in sorted(rows, key=lambda row: row.last_seq):
-            name = progress.proposal.actions[_place(row.uid)].id
+            action = progress.proposal.actions[_place(row.uid)]
             if row.status in (ActionStatus.HELD, ActionStatus.EXECUTING):
                 step = self._steps.releases.standing(tx, row)
                 held += [row] if row.status == ActionStatus.HELD else []
             else:
                 step = recall(tx, row)
             progress.usage.spent = progress.usage.spent.add(
-                tool_calls=row.attempts,
+                tool_calls=row.attempts if action.type is ActionType.TOOL_CALL else 0,
                 actions=int(row.attempts > 0),
                 duration_ms=step.duration_ms or 0.0,
             )
-            progress.note(name, step, tx.event(row.last_seq).at)
+            progress.note(action.id, step, tx.event(row.last_seq).at)
         progress.rolled_back = tx.last_event(record.uid, EventKind.STATE_ROLLED_BACK) is not None
         return progress, held
 
@@ -318,6 +335,12 @@ class PlanSteps:
         moved = progress.record._replace(status=status.value, run=run, last_seq=seq)
         tx.update(moved, progress.record.last_seq)
         progress.record = moved
+
+
+def _still_claimed(tx: Transaction, progress: Progress) -> None:
+    """Raise :class:`RecordChanged` when another gate has taken the proposal over."""
+    if tx.last_seq_of(progress.uid) != progress.record.last_seq:
+        raise RecordChanged(progress.uid)
 
 
 def result_of(reader: Reader, record: ProposalRecord) -> ProposalResult:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from toolgate.ir import (
     Action,
@@ -20,9 +21,9 @@ from toolgate.ir import (
     ProposalStatus,
     Rollback,
 )
-from toolgate.journal.journal import Journal
+from toolgate.journal.journal import Journal, RecordChanged
 from toolgate.journal.records import SessionRecord
-from toolgate.kernel.engine import Engine, RequestId
+from toolgate.kernel.engine import Engine, NotStarted, RequestId
 from toolgate.kernel.places import (
     call_for,
     compensates,
@@ -37,6 +38,7 @@ from toolgate.kernel.plan_steps import (
     Settled,
 )
 from toolgate.kernel.progress import Progress
+from toolgate.kernel.records import Call
 from toolgate.kernel.steps import unknown
 from toolgate.kernel.tools import ToolRegistry
 from toolgate.plan.graph import PlanError, build
@@ -45,12 +47,18 @@ from toolgate.plan.references import UnresolvedReference, resolve
 READS = 1
 """The highest level of tools without effects outside (:mod:`toolgate.policy.contracts`)."""
 
+LOOK_AGAIN = 1.0
+"""Seconds after which a caller that waits for what another gate does looks again."""
+
 _STATUS = {
     ProposalStatus.COMPLETED: ActionStatus.SUCCEEDED,
     ProposalStatus.ABORTED: ActionStatus.FAILED,
     ProposalStatus.SUSPENDED: ActionStatus.HELD,
     ProposalStatus.RUNNING: ActionStatus.EXECUTING,
 }
+
+
+_UNSETTLED = (ActionStatus.PROPOSED, ActionStatus.HELD, ActionStatus.EXECUTING)
 
 
 class Plans:
@@ -98,7 +106,10 @@ class Plans:
             if isinstance(step, Settled):
                 return step.result
             if isinstance(step, Progress):
-                return await self._run(step, request, cancelled, parent)
+                with self._turn(step.uid):
+                    return await self._run(step, request, cancelled, parent)
+        if (busy := self._active.get(step.uid)) is not None:
+            await asyncio.wait({busy, cancelled}, return_when=asyncio.FIRST_COMPLETED)
         outcome = await self.resume(step.uid, request, 0.0, cancelled)
         if outcome.proposal is None:
             raise ValueError("a proposal that is known has a result")
@@ -125,40 +136,79 @@ class Plans:
         proposal = proposal_uid(uid) or uid
         while True:
             busy = self._active.get(proposal)
-            if busy is None:
-                with self._engine.counted():
-                    standing = await self._journal.transact(
-                        lambda tx: self._steps.look(tx, proposal, take=not self._engine.closing)
-                    )
-                    if standing is None:
-                        return unknown(uid)
-                    if isinstance(standing, Progress):
-                        result = await self._run(standing, request, cancelled, None)
-                        return _outcome(uid, result)
-                if isinstance(standing, Settled):
-                    return _outcome(uid, standing.result, replayed=True)
-                result = standing.result
-                if not _waits(uid, result):
-                    return _outcome(uid, result)
-                if cancelled.done():
-                    return await self._give_up(uid, standing, result)
-                if self._engine.closing or (until is not None and loop.time() >= until):
-                    return _outcome(uid, result)
-                holds = standing.holds if isinstance(standing, Asleep) else ()
-                deadline = standing.deadline if isinstance(standing, Asleep) else None
-                await self._engine.wait_for(uid, holds, cancelled, deadline, until)
-            else:
+            if busy is not None:
                 left = None if until is None else max(until - loop.time(), 0.0)
                 await asyncio.wait({busy, cancelled}, timeout=left, return_when="FIRST_COMPLETED")
-                if not busy.done():
-                    return Outcome(ActionStatus.EXECUTING, uid)
+                if busy.done():
+                    continue
+                return _outcome(uid, await self._as_it_stands(proposal))
+            with self._turn(proposal), self._engine.counted():
+                standing = await self._journal.transact(
+                    lambda tx: self._steps.look(tx, proposal, take=not self._engine.closing)
+                )
+                if standing is None:
+                    return unknown(uid)
+                if isinstance(standing, Progress):
+                    result = await self._run(standing, request, cancelled, None)
+                else:
+                    result = standing.result
+            if not _waits(uid, result):
+                return _outcome(uid, result, replayed=isinstance(standing, Settled))
+            if isinstance(standing, Asleep) and cancelled.done():
+                return await self._give_up(uid, standing)
+            if (
+                self._engine.closing
+                or (until is not None and loop.time() >= until)
+                or (isinstance(standing, Elsewhere) and cancelled.done())
+            ):
+                return _outcome(uid, result)
+            if not isinstance(standing, Progress):
+                await self._sleep(uid, standing, cancelled, until)
 
-    async def _give_up(self, uid: str, standing: Any, result: ProposalResult) -> Outcome:
-        """Withdraw the hold that a caller was waiting on, who has gone."""
-        held = next((r for r in result.results if r.outcome.uid == uid), None)
-        if held is None or isinstance(standing, Elsewhere):
-            return _outcome(uid, result)
+    async def _as_it_stands(self, proposal: str) -> ProposalResult:
+        """Return how a proposal stands that this or another gate runs."""
+        standing = await self._journal.transact(
+            lambda tx: self._steps.look(tx, proposal, take=False)
+        )
+        if standing is None or isinstance(standing, Progress):
+            raise ValueError("a proposal that is known has a result")
+        return standing.result
+
+    async def _sleep(
+        self,
+        uid: str,
+        standing: Asleep | Elsewhere | Settled,
+        cancelled: asyncio.Future[None],
+        until: float | None,
+    ) -> None:
+        """Wait until a proposal may go on. What another gate does with it is looked at again."""
+        if isinstance(standing, Asleep) and standing.holds:
+            await self._engine.wait_for(uid, standing.holds, cancelled, standing.deadline, until)
+            return
+        soon = asyncio.get_running_loop().time() + LOOK_AGAIN
+        await self._engine.wait_for(
+            uid, (), cancelled, None, soon if until is None else min(soon, until)
+        )
+
+    async def _give_up(self, uid: str, standing: Asleep) -> Outcome:
+        """Withdraw the hold that a caller of this session was waiting on, who has gone."""
+        told = _outcome(uid, standing.result)
+        if told.status is not ActionStatus.HELD or standing.session != self._session.session:
+            return told
+        if uid == standing.result.uid:
+            return told
         return await self._engine.withdraw(uid, "the caller no longer waits")
+
+    @contextmanager
+    def _turn(self, proposal: str) -> Iterator[None]:
+        """Have a proposal to oneself: of this gate's requests, one at a time brings it on."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._active[proposal] = done
+        try:
+            yield
+        finally:
+            del self._active[proposal]
+            done.set_result(None)
 
     def _refusal(self, proposal: ActionProposal) -> OutcomeError | None:
         """Return why a proposal is refused before anything runs, if it is."""
@@ -182,24 +232,33 @@ class Plans:
         cancelled: asyncio.Future[None],
         parent: str | None,
     ) -> ProposalResult:
-        """Run a proposal that this run has claimed, as far as it goes."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._active[progress.uid] = done
+        """Run a proposal that this run has claimed, as far as it goes.
+
+        When another gate takes this one for dead, and the proposal over, it goes no further here.
+        """
         try:
-            await self._run_actions(progress, request, cancelled, parent)
-            if self._engine.closing:
-                return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
-            progress.cancelled = progress.cancelled or (
-                cancelled.done() and any(True for _ in progress.unstarted())
-            )
-            if progress.aborting:
-                return await self._abort(progress, request)
-            if progress.schedule.held:
-                return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
-            return await self._journal.transact(lambda tx: self._steps.complete(tx, progress))
-        finally:
-            del self._active[progress.uid]
-            done.set_result(None)
+            return await self._run_claimed(progress, request, cancelled, parent)
+        except RecordChanged:
+            return await self._as_it_stands(progress.uid)
+
+    async def _run_claimed(
+        self,
+        progress: Progress,
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+        parent: str | None,
+    ) -> ProposalResult:
+        await self._run_actions(progress, request, cancelled, parent)
+        if progress.executing or (self._engine.closing and not progress.finished):
+            return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
+        if cancelled.done() and not progress.settled:
+            progress.cancelled = True
+        if progress.aborting:
+            return await self._abort(progress, request)
+        if progress.held and not progress.ending:
+            self._engine.waits_in(progress.uid, parent)
+            return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
+        return await self._journal.transact(lambda tx: self._steps.complete(tx, progress))
 
     async def _run_actions(
         self,
@@ -222,6 +281,8 @@ class Plans:
             for task in sorted(ended, key=lambda task: progress.graph.index[tasks[task]]):
                 name = tasks.pop(task)
                 error = task.exception()
+                if isinstance(error, NotStarted):
+                    continue
                 if error is not None:
                     failure = failure or error
                     continue
@@ -258,13 +319,13 @@ class Plans:
             except UnresolvedReference as unresolved:
                 error = OutcomeError(OutcomeKind.DEPENDENCY_FAILED, str(unresolved))
         if error is not None:
-            return await self._refuse(progress, action, error)
+            return await self._refuse(progress, self._steps.call(progress, action), error)
         call = self._steps.call(progress, action, parent)
         return await self._engine.act(call, progress.session, request, cancelled, progress.usage)
 
-    async def _refuse(self, progress: Progress, action: Action, error: OutcomeError) -> Outcome:
+    async def _refuse(self, progress: Progress, call: Call, error: OutcomeError) -> Outcome:
         return await self._journal.transact(
-            lambda tx: self._steps.refuse(tx, progress, action, error)
+            lambda tx: self._steps.refuse(tx, progress, call, error)
         )
 
     async def _abort(self, progress: Progress, request: RequestId) -> ProposalResult:
@@ -281,7 +342,10 @@ class Plans:
         for name in progress.to_undo():
             if self._engine.closing:
                 return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
-            outcome = await self._compensate(progress, name, request, never)
+            try:
+                outcome = await self._compensate(progress, name, request, never)
+            except NotStarted:
+                return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
             if outcome is not None:
                 compensations.append(Compensated(name, outcome))
         made_good = {
@@ -315,6 +379,9 @@ class Plans:
         compensation = compensation_of(action, progress.proposal.actions)
         if compensation is None or action.reversibility == "irreversible":
             return None
+        if progress.outcomes[name].attempts == 0:
+            # It repeated a result: what that came from has happened for another, and stays.
+            return None
         uid = compensation_uid(progress.uid_of(name))
         known = await self._journal.transact(lambda tx: self._engine.steps.recorded(tx, uid))
         if known is not None:
@@ -323,8 +390,9 @@ class Plans:
             compensation = _resolved(compensation, progress)
         except UnresolvedReference as unresolved:
             error = OutcomeError(OutcomeKind.DEPENDENCY_FAILED, str(unresolved))
-            return Outcome(ActionStatus.REJECTED, uid, error=error)
-        call = call_for(compensation, uid, progress.uid)
+            call = call_for(compensation, uid, progress.uid, claimed=progress.record.last_seq)
+            return await self._refuse(progress, call, error)
+        call = call_for(compensation, uid, progress.uid, claimed=progress.record.last_seq)
         return await self._engine.act(call, progress.session, request, cancelled, None)
 
     def _may_have_effects(self, action: Action, outcome: Outcome) -> bool:
@@ -345,8 +413,11 @@ def _resolved(action: Action, progress: Progress) -> Action:
 
 def _waits(uid: str, result: ProposalResult) -> bool:
     """Tell whether ``uid`` (an action, or the proposal itself) has not come to its end."""
-    status = next((r.outcome.status for r in result.results if r.outcome.uid == uid), None)
-    return status in (None, ActionStatus.PROPOSED, ActionStatus.HELD, ActionStatus.EXECUTING)
+    if uid == result.uid:
+        return result.status in (ProposalStatus.SUSPENDED, ProposalStatus.RUNNING)
+    outcome = next((r.outcome for r in result.results if r.outcome.uid == uid), None)
+    # An approved action that this client cannot run: waiting would not change that.
+    return outcome is not None and outcome.error is None and outcome.status in _UNSETTLED
 
 
 def _outcome(uid: str, result: ProposalResult, *, replayed: bool = False) -> Outcome:

@@ -6,6 +6,7 @@ settled already.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from toolgate import clock
@@ -33,6 +34,7 @@ from toolgate.kernel.schedule import Schedule
 from toolgate.plan.graph import Graph
 
 _FAILED = (ActionStatus.FAILED, ActionStatus.IN_DOUBT)
+_HELD = (ActionStatus.HELD, ActionStatus.EXECUTING)
 
 
 class Progress:
@@ -79,9 +81,11 @@ class Progress:
         self.outcomes[name] = outcome
         self.proposed.add(name)
         self._times[name] = at
-        if outcome.status in (ActionStatus.HELD, ActionStatus.EXECUTING):
+        if outcome.status in _HELD:
             self.schedule.hold(name)
             return
+        # The hold it may have had is over: an end is told as the journal tells it later.
+        self.outcomes[name] = dataclasses.replace(outcome, hold=None)
         self.schedule.settle(name)
         if outcome.status is ActionStatus.SUCCEEDED:
             self._succeeded[name] = outcome.output
@@ -90,6 +94,16 @@ class Progress:
         aborts = self.actions[name].failure_behavior is FailureBehavior.ABORT
         if aborts and outcome.status in _FAILED and self._failure is None:
             self._failure = name
+
+    @property
+    def held(self) -> list[str]:
+        """The actions that wait for people, or that another gate runs, in listed order."""
+        return [action.id for action in self.proposal.actions if self._stands(action.id, _HELD)]
+
+    @property
+    def executing(self) -> bool:
+        """Whether an action runs that this run cannot see the end of."""
+        return any(self._stands(name, (ActionStatus.EXECUTING,)) for name in self.outcomes)
 
     def outputs(self) -> dict[str, JSONValue]:
         """Return the outputs of the actions that have succeeded."""
@@ -117,9 +131,26 @@ class Progress:
         return self._failure is not None or self.cancelled or self.rolled_back
 
     @property
+    def settled(self) -> bool:
+        """Whether every action has come to an end that does not only compensate another."""
+        return not self.held and all(
+            action.id in self.graph.compensators for action in self.unstarted()
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether only its end is left to be recorded: nothing to run, and nothing to undo."""
+        return self.settled and not self.aborting
+
+    @property
     def exhausted(self) -> OutcomeError | None:
         """Why nothing further starts, though nothing has failed."""
         return self._exhausted
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing further starts."""
+        return self.aborting or self._exhausted is not None
 
     def why_aborted(self) -> OutcomeError:
         """Return the reason for an abort, as its result tells it."""
@@ -135,6 +166,10 @@ class Progress:
     def unstarted(self) -> Iterator[Action]:
         """Iterate over the actions that were never started, in listed order."""
         return (action for action in self.proposal.actions if action.id not in self.proposed)
+
+    def _stands(self, name: str, statuses: tuple[ActionStatus, ...]) -> bool:
+        outcome = self.outcomes.get(name)
+        return outcome is not None and outcome.status in statuses
 
     def to_undo(self) -> list[str]:
         """Return the actions that have succeeded, the last to succeed first."""

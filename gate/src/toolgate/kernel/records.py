@@ -32,7 +32,8 @@ class Call:
     state action's parameters, with references resolved. ``args_json`` is their canonical JSON;
     ``content`` the digest by which a repeated call is recognised. ``timeout`` (seconds) may only
     shorten the contract's. ``parent`` is the uid of the action whose body makes this call.
-    ``uid`` is the action's when it is known beforehand, and ``proposal`` the uid of its proposal.
+    ``uid`` is the action's when it is known beforehand, and ``proposal`` the uid of its proposal,
+    whose log ended at ``claimed`` when this gate began, or went on, to run it.
     """
 
     tool: str
@@ -46,6 +47,7 @@ class Call:
     action: Action = SINGLE
     uid: str | None = None
     proposal: str | None = None
+    claimed: int | None = None
 
     @property
     def calls_tool(self) -> bool:

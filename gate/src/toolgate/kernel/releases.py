@@ -11,11 +11,12 @@ from toolgate import jsonvalue
 from toolgate.approvals.hold import Hold
 from toolgate.approvals.tally import HoldState
 from toolgate.errors import JournalTampered
-from toolgate.ir import ActionStatus, Outcome, OutcomeError, OutcomeKind
+from toolgate.ir import ActionStatus, Outcome, OutcomeError
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Transaction
 from toolgate.journal.records import ActionRecord, HoldRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
+from toolgate.kernel.admission import unregistered
 from toolgate.kernel.allowance import Allowance, Exhausted, NoToken, Usage
 from toolgate.kernel.judge import Judge
 from toolgate.kernel.ledger import Ledger
@@ -62,7 +63,10 @@ class Releases:
         _, hold = self.hold(tx, record)
         said = count(hold, tx.approvals(hold.hold_id), self._settings.approvers)
         summary = hold_summary(hold, said.approved_by)
-        return Outcome(ActionStatus.HELD, record.uid, hold=summary, decision=decision)
+        error = None
+        if said.state(hold, tx.now) is HoldState.RELEASED and not self._runnable(tx, record):
+            error = unregistered(record.tool)
+        return Outcome(ActionStatus.HELD, record.uid, error=error, hold=summary, decision=decision)
 
     def answered(self, tx: Transaction, record: ActionRecord) -> bool:
         """Tell, without a trace, whether resuming a held action would bring it on."""
@@ -73,13 +77,11 @@ class Releases:
                 return False
             case HoldState.DENIED | HoldState.EXPIRED:
                 return True
-        prepared = self._judge.prepare(call_of(tx, record))
-        return prepared.tool is not None or not prepared.call.calls_tool
+        return self._runnable(tx, record)
 
-    def withdraw(self, tx: Transaction, record: ActionRecord, reason: str) -> Outcome:
-        """Take a held action back: a later approval runs nothing."""
+    def withdraw(self, tx: Transaction, record: ActionRecord, error: OutcomeError) -> Outcome:
+        """Take a held action back, because of ``error``: a later approval runs nothing."""
         hold_record, hold = self.hold(tx, record)
-        error = OutcomeError(OutcomeKind.CANCELLED, f"{reason}; a later approval runs nothing")
         end = Ending(ActionStatus.SKIPPED, error=error)
         self._ledger.refuse_held(tx, record, hold_record, "withdrawn", end)
         return Outcome(
@@ -112,13 +114,15 @@ class Releases:
             runnable=tool is not None or not call.calls_tool,
             examine=lambda: self._judge.admit(tx, prepared, record.uid, session, tx.now),
         )
-        refusal = None
+        repeat = refusal = None
         if step.step == "execute":
             if record.uid in self._released:
                 raise JournalTampered(
                     f"this gate has released action {record.uid} already: the journal was set back"
                 )
-            refusal = self._allowance.refusal(tx, record.session, call, tool, usage)
+            repeat = self._allowance.repeat(tx, record.session, call, tool)
+            if repeat is None:
+                refusal = self._allowance.refusal(tx, record.session, call, tool, usage)
             if isinstance(refusal, NoToken):
                 held = held_step(
                     record, hold, decision_of(tx, record.uid), said.approved_by, refusal.error
@@ -130,6 +134,18 @@ class Releases:
         else:
             decision = decision_json(step.verdict, self._settings.mode)
             self._ledger.decide(tx, record.session, record.uid, decision)
+        if repeat is not None:
+            changes = self._ledger.deduplicate_held(
+                tx, record, hold_record, said, call, repeat.uid, repeat.output
+            )
+            return Outcome(
+                ActionStatus.SUCCEEDED,
+                record.uid,
+                output=repeat.output,
+                decision=decision,
+                replayed=True,
+                state_changes=changes,
+            )
         if isinstance(refusal, Exhausted):
             self._ledger.reached(tx, record.session, record.uid, refusal.error)
             end = Ending(ActionStatus.SKIPPED, error=refusal.error)
@@ -184,6 +200,10 @@ class Releases:
         held = held_step(record, hold, decision, approved_by, step.error)
         # Approved, but this client cannot run it: waiting would not change that.
         return held if step.error is None else held.outcome
+
+    def _runnable(self, tx: Transaction, record: ActionRecord) -> bool:
+        prepared = self._judge.prepare(call_of(tx, record))
+        return prepared.tool is not None or not prepared.call.calls_tool
 
     def _as_proposed(self, tx: Transaction, record: ActionRecord) -> Call:
         """Return a held action's call, with the time its caller gave it."""

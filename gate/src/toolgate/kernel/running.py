@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 from collections.abc import Callable
 
 from toolgate.ir import Outcome
@@ -39,53 +40,97 @@ class Attempt:
             self.replied.set_result(self.timed_out)
 
 
+class Deadlines:
+    """The times at which attempts have had theirs, on one timer of the event loop.
+
+    Nearly every body ends long before its time, so a timer for each would be made for nothing.
+    """
+
+    def __init__(self, expire: Callable[[Attempt], None]) -> None:
+        """``expire`` is called once with each attempt whose time comes."""
+        self._expire = expire
+        self._times: dict[Attempt, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings = math.inf
+
+    def set(self, attempt: Attempt, at: float) -> None:
+        """Give an attempt until ``at``, a time of the event loop."""
+        self._times[attempt] = at
+        if at < self._rings:
+            self._ring_at(at)
+
+    def clear(self, attempt: Attempt) -> float | None:
+        """Forget an attempt's time, and return it if it had not come."""
+        return self._times.pop(attempt, None)
+
+    def stop(self) -> None:
+        """Forget every attempt's time."""
+        self._times.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._rings = math.inf
+
+    def _ring_at(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(at, self._ring)
+        self._rings = at
+
+    def _ring(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._timer, self._rings = None, math.inf
+        for attempt in [attempt for attempt, at in self._times.items() if at <= now]:
+            del self._times[attempt]
+            self._expire(attempt)
+        if self._times:
+            self._ring_at(min(self._times.values()))
+
+
 class Running:
     """An action that this gate executes: the attempt under way, and the time it has left.
 
     The time stands still while the body waits for people, in a call of its own (``paused``).
     """
 
-    __slots__ = ("_expire", "_expires", "_left", "_timer", "attempt", "joined", "parent", "paused")
+    __slots__ = ("_deadlines", "_left", "attempt", "joined", "parent", "paused")
 
-    def __init__(self, parent: str | None, expire: Callable[[Attempt], None]) -> None:
-        """``expire`` is called when an attempt has had its time."""
+    def __init__(self, parent: str | None, deadlines: Deadlines) -> None:
+        """``parent`` is the action whose body made the call, if one did."""
         self.parent = parent
         self.joined: list[asyncio.Future[Outcome]] = []
         self.attempt: Attempt | None = None
         self.paused = 0
-        self._expire = expire
-        self._timer: asyncio.TimerHandle | None = None
-        self._expires = self._left = 0.0
+        self._deadlines = deadlines
+        self._left: float | None = None
+        """The seconds the attempt has left, while its time stands still."""
 
     def begin(self, attempt: Attempt) -> None:
         """Start an attempt's time."""
         self.attempt = attempt
         self._left = attempt.claim.timeout
-        if not self.paused:
-            self._start(attempt)
+        self._go_on()
 
     def end(self) -> None:
         """Stop the time: the attempt is over."""
-        self.attempt = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.attempt is not None:
+            self._deadlines.clear(self.attempt)
+        self.attempt = self._left = None
 
     def pause(self) -> None:
         """Let the time stand still, once more."""
         self.paused += 1
-        if self._timer is not None:
-            self._left = self._expires - asyncio.get_running_loop().time()
-            self._timer.cancel()
-            self._timer = None
+        at = None if self.attempt is None else self._deadlines.clear(self.attempt)
+        if at is not None:
+            self._left = at - asyncio.get_running_loop().time()
 
     def go_on(self) -> None:
         """Take a :meth:`pause` back."""
         self.paused -= 1
-        if not self.paused and self.attempt is not None:
-            self._start(self.attempt)
+        self._go_on()
 
-    def _start(self, attempt: Attempt) -> None:
-        loop = asyncio.get_running_loop()
-        self._expires = loop.time() + self._left
-        self._timer = loop.call_at(self._expires, self._expire, attempt)
+    def _go_on(self) -> None:
+        if self.attempt is not None and self._left is not None and not self.paused:
+            now = asyncio.get_running_loop().time()
+            self._deadlines.set(self.attempt, now + self._left)
+            self._left = None

@@ -130,7 +130,11 @@ def undo(
         current[key] = record._replace(value=before, version=change.get("version_before", 0))
         undone[key] = None
     restored = sorted(key for key in undone if key not in kept)
-    data: dict[str, JSONValue] = {"restored": list(restored), "kept": sorted(kept)}
+    data: dict[str, JSONValue] = {
+        "restored": list(restored),
+        "kept": sorted(kept),
+        "changes": sorted(undone),
+    }
     seq = tx.append(EventKind.STATE_ROLLED_BACK, data, session=session, action=proposal)
     for key in undone:
         if (record := current[key]) is not None:

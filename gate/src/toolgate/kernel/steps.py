@@ -15,13 +15,14 @@ from toolgate import jsonvalue
 from toolgate.errors import ToolgateError
 from toolgate.ir import ActionStatus, Outcome, OutcomeError, OutcomeKind
 from toolgate.journal.events import EventKind
-from toolgate.journal.journal import Transaction, new_id
+from toolgate.journal.journal import RecordChanged, Transaction, new_id
 from toolgate.journal.records import ActionRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.admission import Admission
 from toolgate.kernel.allowance import Allowance, Exhausted, NoToken, Usage
 from toolgate.kernel.judge import Judge, Prepared
 from toolgate.kernel.ledger import Ledger
+from toolgate.kernel.places import call_of, planned, proposal_uid
 from toolgate.kernel.records import (
     Call,
     check_place,
@@ -31,7 +32,7 @@ from toolgate.kernel.records import (
     recall,
 )
 from toolgate.kernel.releases import Releases
-from toolgate.kernel.result import Ending, ending_of_state_action, in_doubt
+from toolgate.kernel.result import Ending, concluded, ending_of_state_action, in_doubt
 from toolgate.kernel.state import StateView
 from toolgate.kernel.step import Claim, Joined, Settings, Step, held_step, timeout_of
 from toolgate.plan import effects
@@ -72,11 +73,16 @@ class Steps:
     ) -> Step:
         """Decide on a proposed call; raises :class:`KeyConflict`.
 
+        Raises :class:`~toolgate.journal.journal.RecordChanged` when another gate has taken over the
+        call's proposal, taking this one for dead.
+
         A call whose idempotency key names an action already is a resume of that action, whatever
         has become of it. ``usage`` is the proposal's; without ``patient`` a call that its rate
         limit has no token for is rejected.
         """
         settings, call = self._settings, prepared.call
+        if call.proposal is not None and tx.last_seq_of(call.proposal) != call.claimed:
+            raise RecordChanged(call.proposal)
         if call.idempotency_key is not None:
             known = tx.action_by_key(settings.project, settings.agent, call.idempotency_key)
             if known is not None:
@@ -100,6 +106,7 @@ class Steps:
                 and settings.join_repeats
                 and call.idempotency_key is None
                 and call.proposal is None
+                and proposal_uid(before.uid) is None
             ):
                 return self.resume(tx, before.uid)
         if admission.step == "execute":
@@ -148,18 +155,27 @@ class Steps:
             case _:
                 return recall(tx, record)
 
-    def withdraw(self, tx: Transaction, uid: str, reason: str) -> Outcome:
+    def withdraw(
+        self,
+        tx: Transaction,
+        uid: str,
+        reason: str,
+        kind: OutcomeKind = OutcomeKind.CANCELLED,
+    ) -> Outcome:
         """Take a held action back; anything else is left as it is, and told."""
         record = self.own_action(tx, uid)
         if record is None:
             return unknown(uid)
         match ActionStatus(record.status):
             case ActionStatus.HELD:
-                return self.releases.withdraw(tx, record, reason)
+                error = OutcomeError(kind, f"{reason}; a later approval runs nothing")
+                outcome = self.releases.withdraw(tx, record, error)
             case ActionStatus.EXECUTING:
-                return Outcome(ActionStatus.EXECUTING, uid, attempts=record.attempts)
+                outcome = Outcome(ActionStatus.EXECUTING, uid, attempts=record.attempts)
             case _:
-                return recall(tx, record)
+                outcome = recall(tx, record)
+        name = None if proposal_uid(uid) is None else planned(tx, uid).id
+        return dataclasses.replace(outcome, action_id=name)
 
     def recorded(self, tx: Transaction, uid: str) -> Outcome | None:
         """Return how an action stands that may have been proposed before, without moving it on."""
@@ -266,7 +282,8 @@ class Steps:
         last = tx.event(record.last_seq)
         if last.kind == EventKind.ACTION_RETRYING and last.action == record.uid:
             error = error_of(jsonvalue.parse(last.data).get("error"))
-            self.ledger.end(tx, record, Ending(ActionStatus.FAILED, error=error), None)
+            failed = Ending(ActionStatus.FAILED, error=error)
+            self.ledger.end(tx, record, concluded(call_of(tx, record).action, failed), None)
             return
         reason = "the gate that ran it died before it could record how it ended"
         end = Ending(ActionStatus.IN_DOUBT, error=in_doubt(record.tool, reason))
