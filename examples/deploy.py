@@ -220,6 +220,8 @@ def tell(plan: ProposalResult) -> None:
             said = result.error.message
         elif result.hold is not None:
             said = result.hold.reason
+        elif result.status == "skipped":
+            said = "nothing had to be compensated"
         status = "rolled back" if result.rolled_back else result.status
         console.print(f"  {status:12} {result.action_id:8} {escape(str(said or ''))}".rstrip())
     if plan.rollback is not None:

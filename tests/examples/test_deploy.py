@@ -38,7 +38,7 @@ def test_the_release_plan_is_undone_when_it_fails_and_done_when_it_does_not(
         "alice approved it",
         "completed release-2.4.1",
         "succeeded smoke all pages answer",
-        "skipped back not started: nothing had to be compensated",
+        "skipped back nothing had to be compensated",
         "roll_back",
         "chain verified",
     ):

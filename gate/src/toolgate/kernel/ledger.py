@@ -93,11 +93,12 @@ class Ledger:
         call: Call,
         uid: str,
         status: ActionStatus,
-        error: OutcomeError,
+        error: OutcomeError | None,
     ) -> ActionRecord:
-        """End a call that never started: rejected, or skipped."""
+        """End a call that never started: rejected, or skipped (without an error: not needed)."""
         seq = self._ended(tx, session, uid, status, error)
-        return self.insert(tx, session, call, uid, status, seq, kind=error.kind.value)
+        kind = None if error is None else error.kind.value
+        return self.insert(tx, session, call, uid, status, seq, kind=kind)
 
     def execute(
         self, tx: Transaction, session: str, call: Call, uid: str, timeout: float
@@ -348,9 +349,16 @@ class Ledger:
         return tx.append(EventKind.ACTION_EXECUTING, data, session=session, action=uid)
 
     def _ended(
-        self, tx: Transaction, session: str, uid: str, status: ActionStatus, error: OutcomeError
+        self,
+        tx: Transaction,
+        session: str,
+        uid: str,
+        status: ActionStatus,
+        error: OutcomeError | None,
     ) -> int:
-        data: dict[str, JSONValue] = {"status": status.value, "error": error.to_json()}
+        data: dict[str, JSONValue] = {"status": status.value}
+        if error is not None:
+            data["error"] = error.to_json()
         return tx.append(_end_kind(status, error), data, session=session, action=uid)
 
     def _hold_event(self, tx: Transaction, kind: EventKind, record: HoldRecord) -> int:
@@ -393,7 +401,7 @@ def _end_kind(status: ActionStatus, error: OutcomeError | None) -> EventKind:
             return EventKind.ACTION_REJECTED
         case ActionStatus.IN_DOUBT:
             return EventKind.ACTION_IN_DOUBT
-        case ActionStatus.SKIPPED if error is None or error.kind is OutcomeKind.CANCELLED:
+        case ActionStatus.SKIPPED if error is not None and error.kind is OutcomeKind.CANCELLED:
             return EventKind.ACTION_CANCELLED
         case ActionStatus.SKIPPED:
             return EventKind.ACTION_SKIPPED

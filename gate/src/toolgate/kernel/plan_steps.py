@@ -197,12 +197,8 @@ class PlanSteps:
         _still_claimed(tx, progress)
         if progress.exhausted is not None:
             self._withdraw_held(tx, progress, progress.exhausted)
-        self._skip_unstarted(
-            tx,
-            progress,
-            progress.exhausted
-            or OutcomeError(OutcomeKind.CANCELLED, "not started: nothing had to be compensated"),
-        )
+        # Without a budget's word these are what compensates others, and was not needed.
+        self._skip_unstarted(tx, progress, progress.exhausted)
         result = progress.result(ProposalStatus.COMPLETED)
         data: dict[str, JSONValue] = {"cost": result.cost.to_json()}
         self._move(tx, progress, EventKind.PROPOSAL_COMPLETED, data, ProposalStatus.COMPLETED)
@@ -277,7 +273,9 @@ class PlanSteps:
             outcome = self._steps.withdraw(tx, uid, error.message, error.kind)
             progress.note(name, outcome, tx.now)
 
-    def _skip_unstarted(self, tx: Transaction, progress: Progress, error: OutcomeError) -> None:
+    def _skip_unstarted(
+        self, tx: Transaction, progress: Progress, error: OutcomeError | None
+    ) -> None:
         for action in list(progress.unstarted()):
             call = self.call(progress, action)
             outcome = self._steps.refuse(tx, progress.session, call, ActionStatus.SKIPPED, error)

@@ -92,7 +92,8 @@ class Plans:
         """Run a proposal to its end, or until it is suspended by a hold.
 
         ``content`` is the digest of the proposal as it was sent. When ``cancelled`` is done, what
-        has not started does not start, and the proposal is aborted. Raises
+        has not started does not start, the proposal's state is undone, and it is aborted, or
+        suspended while there is something to compensate. Raises
         :class:`~toolgate.kernel.steps.KeyConflict`,
         :class:`~toolgate.errors.JournalUnavailable` and :class:`~toolgate.errors.JournalTampered`.
         """
@@ -254,7 +255,7 @@ class Plans:
         if cancelled.done() and not progress.settled:
             progress.cancelled = True
         if progress.aborting:
-            return await self._abort(progress, request)
+            return await self._abort(progress, request, cancelled)
         if progress.held and not progress.ending:
             self._engine.waits_in(progress.uid, parent)
             return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
@@ -328,26 +329,28 @@ class Plans:
             lambda tx: self._steps.refuse(tx, progress, call, error)
         )
 
-    async def _abort(self, progress: Progress, request: RequestId) -> ProposalResult:
+    async def _abort(
+        self, progress: Progress, request: RequestId, cancelled: asyncio.Future[None]
+    ) -> ProposalResult:
         """Undo what a proposal did: first its state, then what can be compensated, last to first.
 
         Compensations are governed like any call: policy may deny one, or hold it, and then it is
-        told so, and the others go on.
+        told so, and the others go on. A caller who has gone, or a gate that closes, runs none: the
+        proposal is suspended, and whoever resumes it sees to them.
         """
         restored, kept = await self._journal.transact(
             lambda tx: self._steps.roll_back(tx, progress)
         )
         never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         compensations: list[Compensated] = []
-        for name in progress.to_undo():
-            if self._engine.closing:
+        for name, compensation in _compensations(progress):
+            if self._engine.closing or cancelled.done():
                 return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
             try:
-                outcome = await self._compensate(progress, name, request, never)
+                outcome = await self._compensate(progress, name, compensation, request, never)
             except NotStarted:
                 return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
-            if outcome is not None:
-                compensations.append(Compensated(name, outcome))
+            compensations.append(Compensated(name, outcome))
         made_good = {
             item.action_id
             for item in compensations
@@ -358,11 +361,11 @@ class Plans:
             tuple(kept),
             tuple(compensations),
             tuple(
-                ExternalEffect(action.id, outcome.uid, action.tool or "", outcome.status)
+                ExternalEffect(action.id, came.uid, action.tool or "", came.status)
                 for action in progress.proposal.actions
-                if (outcome := progress.outcomes.get(action.id)) is not None
+                if (came := progress.outcomes.get(action.id)) is not None
                 and action.id not in made_good
-                and self._may_have_effects(action, outcome)
+                and self._may_have_effects(action, came)
             ),
         )
         return await self._journal.transact(lambda tx: self._steps.abort(tx, progress, rollback))
@@ -371,17 +374,11 @@ class Plans:
         self,
         progress: Progress,
         name: str,
+        compensation: Action,
         request: RequestId,
         cancelled: asyncio.Future[None],
-    ) -> Outcome | None:
-        """Run what compensates an action; ``None``: nothing does, or the action needs none."""
-        action = progress.actions[name]
-        compensation = compensation_of(action, progress.proposal.actions)
-        if compensation is None or action.reversibility == "irreversible":
-            return None
-        if progress.outcomes[name].attempts == 0:
-            # It repeated a result: what that came from has happened for another, and stays.
-            return None
+    ) -> Outcome:
+        """Run what compensates an action, unless that was done before."""
         uid = compensation_uid(progress.uid_of(name))
         known = await self._journal.transact(lambda tx: self._engine.steps.recorded(tx, uid))
         if known is not None:
@@ -401,6 +398,19 @@ class Plans:
             return False
         tool = self._tools.get(action.tool or "")
         return tool is None or tool.contract.level > READS
+
+
+def _compensations(progress: Progress) -> Iterator[tuple[str, Action]]:
+    """Iterate over the actions to be compensated, the last to succeed first, with what does it."""
+    for name in progress.to_undo():
+        action = progress.actions[name]
+        compensation = compensation_of(action, progress.proposal.actions)
+        if compensation is None or action.reversibility == "irreversible":
+            continue
+        if progress.outcomes[name].attempts == 0:
+            # It repeated a result: what that came from has happened for another, and stays.
+            continue
+        yield name, compensation
 
 
 def _resolved(action: Action, progress: Progress) -> Action:

@@ -177,10 +177,8 @@ class Progress:
 
     def result(self, status: ProposalStatus, rollback: Rollback | None = None) -> ProposalResult:
         """Return how the proposal stands, in listed order."""
-        aborted = status is ProposalStatus.ABORTED
-        error = None
-        if aborted:
-            error = self.why_aborted()
+        aborted = status is ProposalStatus.ABORTED or self.rolled_back
+        error = self.why_aborted() if aborted else None
         results = []
         for action in self.proposal.actions:
             outcome = self.outcomes.get(action.id)

@@ -78,11 +78,12 @@ class Deadlines:
         self._rings = at
 
     def _ring(self) -> None:
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         self._timer, self._rings = None, math.inf
         for attempt in [attempt for attempt, at in self._times.items() if at <= now]:
             del self._times[attempt]
-            self._expire(attempt)
+            loop.call_soon(self._expire, attempt)
         if self._times:
             self._ring_at(min(self._times.values()))
 

@@ -130,9 +130,12 @@ class Steps:
         session: SessionRecord,
         call: Call,
         status: ActionStatus,
-        error: OutcomeError,
+        error: OutcomeError | None,
     ) -> Outcome:
-        """End an action of a proposal that will not be looked at: rejected, or skipped."""
+        """End an action of a proposal that will not be looked at: rejected, or skipped.
+
+        Without an error it was not needed: it compensates another.
+        """
         uid = call.uid or new_id(tx.now)
         self.ledger.propose(tx, session.session, call, uid)
         return self._refuse(tx, session, call, uid, status, error, None)
@@ -366,7 +369,7 @@ class Steps:
         call: Call,
         uid: str,
         status: ActionStatus,
-        error: OutcomeError,
+        error: OutcomeError | None,
         decision: dict[str, JSONValue] | None,
     ) -> Outcome:
         self.ledger.refuse(tx, session.session, call, uid, status, error)

@@ -52,6 +52,37 @@ async def test_cancelled_plan_starts_nothing_more_and_undoes_what_it_did(tmp_pat
     assert len(gate.ran) == 1
 
 
+async def test_cancelled_plan_compensates_when_somebody_resumes_it(tmp_path: Path) -> None:
+    undo = {"type": "tool", "tool": "undo", "parameters": {"of": "$a.output"}}
+    compensable: dict[str, Any] = {"reversibility": "compensable", "compensation": undo}
+    async with Driver(tmp_path, plan_config()) as gate:
+        world = World()
+        await world.equip(gate, "step1", "undo")
+        await gate.tool("step")
+        proposed = sent(
+            gate, write("w", "k", 1), call("a", "step1", **compensable), call("b"), call("c")
+        )
+        run = await gate.runs.get()
+        gate.cancel(proposed)
+        gate.answer(run, "done all the same")
+        cancelled = await proposed
+        state = await gate.request("state")
+        before = list(gate.ran)
+    async with Driver(tmp_path, plan_config()) as later:
+        await world.equip(later, "step1", "undo")
+        resumed = (await later.request("resume", uid=cancelled["uid"]))["proposal"]
+        again = (await later.request("resume", uid=cancelled["uid"]))["proposal"]
+    assert cancelled["status"] == "suspended"
+    assert cancelled["error"]["kind"] == "cancelled"
+    assert state == {}
+    assert "undo" not in [tool for tool, _ in before]
+    assert resumed["status"] == "aborted"
+    assert [item["status"] for item in resumed["rollback"]["compensations"]] == ["succeeded"]
+    assert [effect["action_id"] for effect in resumed["rollback"]["external_effects"]] == ["b"]
+    assert [tool for tool, _ in later.ran] == ["undo"]
+    assert timeless(again) == timeless(resumed)
+
+
 async def test_plan_that_is_cancelled_when_all_has_run_is_complete(tmp_path: Path) -> None:
     undo = {"type": "action_ref", "action_id": "undo"}
     plan = [call("a", reversibility="compensable", compensation=undo), call("undo", "undo")]
