@@ -2,8 +2,9 @@
 
 What it makes sure of, because the binding (cel-expr-python 0.1) does not:
 
-* A result is used only when its type is BOOL: error values read as non-empty strings, and reading a
-  null result damages the interpreter's reference count of ``None``.
+* A result is used only when its type is BOOL (INT, where rules are asked together): error values
+  read as non-empty strings, and reading a null result damages the interpreter's reference count of
+  ``None``.
 * The binding cuts strings at a NUL character, dies on very deep values and reads integers beyond 64
   bits as errors. Data it cannot represent exactly is an error before evaluation, so a NUL hides
   nothing from a rule.
