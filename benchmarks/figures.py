@@ -6,99 +6,19 @@ once, in whatever state the machine is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import floors
+import plans
 import subjects
-from measure import Plan, Turn, compare, in_turns, lanes_in_turns, p50, p99
-from states import STATES, State
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A bound on a reading's ratio or on its own value; at most, unless ``at_least``."""
-
-    bound: float
-    of: Literal["ratio", "value"] = "ratio"
-    at_least: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One measured figure: ``value`` and ``floor`` in ``unit``.
-
-    ``low`` and ``high`` are the quartiles of the rounds' ratios: what the machine's noise made of
-    them. ``targets`` are by state.
-    """
-
-    what: str
-    unit: str
-    value: float
-    floor_is: str | None = None
-    floor: float | None = None
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    targets: Mapping[State, Target] | None = None
-
-    def met(self, state: State) -> bool | None:
-        """Tell whether the target is met; ``None`` where there is none."""
-        target = (self.targets or {}).get(state)
-        measured = self.ratio if target is not None and target.of == "ratio" else self.value
-        if target is None or measured is None:
-            return None
-        return measured >= target.bound if target.at_least else measured <= target.bound
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A figure that can be measured; ``others`` are the processes that this one talks to for it."""
-
-    measure: Callable[[], Sequence[Reading]]
-    others: tuple[int, ...] = ()
-
-
-Prepare: TypeAlias = Callable[[Plan, Path], AbstractContextManager[Prepared]]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A figure, and the states in which it means something."""
-
-    prepare: Prepare
-    states: tuple[State, ...] = STATES
-
-
-def _always(bound: float, of: Literal["ratio", "value"] = "ratio") -> dict[State, Target]:
-    return {state: Target(bound, of) for state in STATES}
-
-
-def _reading(
-    what: str,
-    subject: Sequence[float],
-    floor_is: str,
-    floor: Sequence[float],
-    targets: Mapping[State, Target] | None = None,
-    unit: str = "µs",
-) -> Reading:
-    compared = compare(subject, floor)
-    return Reading(
-        what,
-        unit,
-        compared.subject,
-        floor_is,
-        compared.floor,
-        compared.ratio,
-        compared.low,
-        compared.high,
-        targets,
-    )
+from measure import Plan, Turn, in_turns, lanes_in_turns, p50, p99
+from reading import Figure, Prepared, Reading, Target, against, always
+from states import State
 
 
 @contextmanager
@@ -115,8 +35,8 @@ def _hops(plan: Plan, folder: Path) -> Iterator[Prepared]:
             hops = p50(turns["raw"])
             return [
                 Reading("raw pipe, 4 hops", "µs", median(hops)),
-                _reading("durable floor", p50(turns["durable"]), "raw pipe", hops),
-                _reading("durable floor, synchronous=FULL", p50(turns["full"]), "raw pipe", hops),
+                against("durable floor", p50(turns["durable"]), "raw pipe", hops),
+                against("durable floor, synchronous=FULL", p50(turns["full"]), "raw pipe", hops),
             ]
 
         yield Prepared(measure, (raw.process, durable.process, full.process))
@@ -132,8 +52,8 @@ def _allowed(plan: Plan, folder: Path) -> Iterator[Prepared]:
             calls = turns["call"]
             limits: dict[State, Target] = {"idle": Target(2.0), "busy": Target(3.5)}
             return [
-                _reading("allowed call", p50(calls), "durable floor", p50(turns["floor"]), limits),
-                _reading("allowed call, p99", p99(calls), "its own p50", p50(calls), _always(3.0)),
+                against("allowed call", p50(calls), "durable floor", p50(turns["floor"]), limits),
+                against("allowed call, p99", p99(calls), "its own p50", p50(calls), always(3.0)),
             ]
 
         yield Prepared(measure, (floor.process, gate.process))
@@ -150,7 +70,7 @@ def _power(plan: Plan, folder: Path) -> Iterator[Prepared]:
         def measure() -> list[Reading]:
             turns = lanes_in_turns(lanes, plan)
             what, floor_is = "allowed call, durability: power", "durable floor, FULL"
-            return [_reading(what, p50(turns["call"]), floor_is, p50(turns["floor"]), _always(2.2))]
+            return [against(what, p50(turns["call"]), floor_is, p50(turns["floor"]), always(2.2))]
 
         yield Prepared(measure, (floor.process, gate.process))
 
@@ -208,7 +128,7 @@ def _journal(plan: Plan, folder: Path) -> Iterator[Prepared]:
             turns = lanes_in_turns(lanes, plan)
             calls, floor = p50(turns["old"]), p50(turns["new"])
             return [
-                _reading(f"allowed call, {events}", calls, "new journal", floor, _always(1.15)),
+                against(f"allowed call, {events}", calls, "new journal", floor, always(1.15)),
                 _against_call(f"resume, settled, {events}", turns["settled"], turns["old"], 1.5),
                 _against_call(f"resume, held, {events}", turns["held"], turns["old"], 1.5),
             ]
@@ -230,7 +150,7 @@ def _rules(plan: Plan, folder: Path) -> Iterator[Prepared]:
         def measure() -> list[Reading]:
             turns = lanes_in_turns(lanes, plan)
             what, floor = "allowed call, 1,000 rules, 20 of the tool", p50(turns["one"])
-            return [_reading(what, p50(turns["many"]), "1 rule", floor, _always(1.5))]
+            return [against(what, p50(turns["many"]), "1 rule", floor, always(1.5))]
 
         yield Prepared(measure, (one.process, many.process))
 
@@ -261,8 +181,8 @@ def _start(plan: Plan, folder: Path) -> Iterator[Prepared]:
             "python": lambda: subjects.start_of_python() * 1e3,
         }
         times = in_turns(takers, plan.starts, plan.patience)
-        what, python, target = "gate, start to ready", "bare Python", _always(250, "value")
-        return [_reading(what, times["gate"], python, times["python"], target, "ms")]
+        what, python, target = "gate, start to ready", "bare Python", always(250, "value")
+        return [against(what, times["gate"], python, times["python"], target, "ms")]
 
     yield Prepared(measure)
 
@@ -280,8 +200,8 @@ def _memory(plan: Plan, folder: Path) -> Iterator[Prepared]:
             growth = subjects.resident(pid) - before
             what = f"gate, growth over {plan.growth_calls:,} calls"
             return [
-                Reading("gate, resident", "MB", before, targets=_always(80, "value")),
-                Reading(what, "MB", growth, targets=_always(1, "value")),
+                Reading("gate, resident", "MB", before, targets=always(80, "value")),
+                Reading(what, "MB", growth, targets=always(1, "value")),
             ]
 
         yield Prepared(measure)
@@ -297,7 +217,7 @@ def _import(plan: Plan, folder: Path) -> Iterator[Prepared]:
         times = in_turns(takers, plan.starts * 2, plan.patience)
         over = [one - other for one, other in zip(times["client"], times["python"], strict=True)]
         what, python = "client import, over bare Python", times["python"]
-        return [_reading(what, over, "bare Python", python, _always(30, "value"), "ms")]
+        return [against(what, over, "bare Python", python, always(30, "value"), "ms")]
 
     yield Prepared(measure)
 
@@ -305,8 +225,8 @@ def _import(plan: Plan, folder: Path) -> Iterator[Prepared]:
 def _against_call(
     what: str, subject: Sequence[Turn], call: Sequence[Turn], bound: float | None
 ) -> Reading:
-    targets = None if bound is None else _always(bound)
-    return _reading(what, p50(subject), "allowed call", p50(call), targets)
+    targets = None if bound is None else always(bound)
+    return against(what, p50(subject), "allowed call", p50(call), targets)
 
 
 FIGURES: Final[Mapping[str, Figure]] = {
@@ -318,6 +238,9 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "journal": Figure(_journal),
     "rules": Figure(_rules),
     "throughput": Figure(_throughput),
+    "chain": Figure(plans.chain),
+    "fan": Figure(plans.fan),
+    "verify": Figure(plans.verify),
     "start": Figure(_start),
     "memory": Figure(_memory, states=("idle",)),
     "import": Figure(_import),

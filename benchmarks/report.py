@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import IO, Any, Final
 
-from figures import Reading, Target
+from reading import Reading, Target
 from rich.console import Console
 from rich.table import Table
 from states import State

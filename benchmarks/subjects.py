@@ -19,12 +19,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from measure import Lane
 
-from toolgate.approvals.keys import public_key_text
+from toolgate.signatures.keys import public_key_text
 from toolgate_client import GateClient, Outcome
 
 CALLERS = 16
+PAUSE = 0.01
+"""Seconds that the body of ``pause`` takes."""
 _EVENTS_OF_A_CALL = 4
-_PARAMETERS = {
+PARAMETERS = {
     "type": "object",
     "properties": {"q": {"type": "string"}, "n": {"type": "integer"}},
     "required": ["q"],
@@ -45,6 +47,7 @@ _RULES: list[dict[str, Any]] = [
         "effect": "hold",
         "approval": {"approvers": ["ada"], "expires": "never"},
     },
+    {"id": "pauses", "tools": ["pause"], "when": "args.q.size() < 100", "effect": "allow"},
 ]
 
 
@@ -67,7 +70,7 @@ def many_rules(total: int = 1000, of_the_tool: int = 20) -> list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A gate with the tools search, shell and pay: its client, and its process."""
+    """A gate with the tools search, shell, pay and pause: its client, and its process."""
 
     client: GateClient
     process: int
@@ -80,7 +83,8 @@ def gate(
     """Start a gate whose journal is in ``folder``."""
     with GateClient(config_file(folder, durability=durability, rules=rules)) as client:
         for name in ("search", "shell", "pay"):
-            client.register_tool(name, _body, parameters=_PARAMETERS)
+            client.register_tool(name, _body, parameters=PARAMETERS)
+        client.register_tool("pause", _pause, parameters=PARAMETERS)
         yield Gate(client, _process_id(folder))
 
 
@@ -94,7 +98,7 @@ def config_file(
     config = {
         "project": "benchmark",
         "durability": durability,
-        "tools": {**tools, "search": {"level": 1}, "shell": {}, "pay": {}},
+        "tools": {**tools, "search": {"level": 1}, "shell": {}, "pay": {}, "pause": {}},
         "policy": {"rules": list(rules)},
         "approvals": {"approvers": [{"id": "ada", "public_key": public_key_text(key)}]},
     }
@@ -112,6 +116,31 @@ def call(gate: Gate, tool: str, status: str) -> Callable[[], Outcome]:
         if outcome.status != status:
             raise RuntimeError(f"a call of {tool} has {outcome.status}, not {status}: {outcome}")
         return outcome
+
+    return once
+
+
+def propose(gate: Gate, make: Callable[[int], dict[str, Any]], actions: int) -> Lane:
+    """Return a lane that proposes a plan of so many actions, which all must succeed."""
+    client = gate.client
+
+    def once() -> None:
+        result = client.propose(make(actions))
+        if not result.succeeded:
+            failed = next((r for r in result.results if not r.succeeded), None)
+            raise RuntimeError(f"a proposal is {result.status}, not all of it done: {failed}")
+
+    return once
+
+
+def verify(gate: Gate, proposal: dict[str, Any]) -> Lane:
+    """Return a lane that has the gate verify a proposal; it must be valid."""
+    client = gate.client
+
+    def once() -> None:
+        verification = client.verify(proposal)
+        if not verification:
+            raise RuntimeError(f"a plan that is one was found invalid: {verification.issues[:3]}")
 
     return once
 
@@ -230,4 +259,9 @@ def _ask(folder: Path, sql: str) -> Any:
 
 
 def _body(args: dict[str, Any]) -> dict[str, Any]:
+    return {"hits": 3}
+
+
+def _pause(args: dict[str, Any]) -> dict[str, Any]:
+    time.sleep(PAUSE)
     return {"hits": 3}

@@ -14,8 +14,8 @@ import pytest
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "run.py"
 PATIENCE = 50.0
 FIGURES = {
-    "floors", "allowed", "power", "denied", "held", "journal", "rules", "throughput", "start",
-    "memory", "import",
+    "floors", "allowed", "power", "denied", "held", "journal", "rules", "throughput", "chain",
+    "fan", "verify", "start", "memory", "import",
 }  # fmt: skip
 
 
