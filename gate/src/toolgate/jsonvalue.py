@@ -21,7 +21,8 @@ from toolgate.errors import JSONError
 JSONValue: TypeAlias = Any
 """``None``, ``bool``, ``int``, ``float``, ``str``, ``list`` or ``dict`` with string keys."""
 
-_MAY_OVERFLOW = re.compile(rb"[0-9][eE]\+?[0-9]{2}|[0-9]{300}")
+# That both ways begin with one digit is what makes the search fast.
+_MAY_OVERFLOW = re.compile(rb"[0-9](?:[eE]\+?[0-9]{2}|[0-9]{299})")
 _STRICT = (
     orjson.OPT_SORT_KEYS
     | orjson.OPT_PASSTHROUGH_DATACLASS

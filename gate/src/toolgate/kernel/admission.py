@@ -18,8 +18,7 @@ In this order, and the first that fails ends it:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from toolgate.ir import Action, OutcomeError, OutcomeKind
 from toolgate.jsonvalue import JSONValue
@@ -31,8 +30,7 @@ from toolgate.policy.verdict import ApprovalRequirement, Verdict, combined
 from toolgate.validation import SchemaProblem
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """The decision on a call. ``verdict`` is ``None`` when policy was not asked."""
 
     step: Literal["reject", "hold", "execute"]

@@ -32,10 +32,14 @@ from toolgate.policy.contracts import cache_ttl_for, rate_limit_for
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """A recorded result that answers the call: of the action ``uid``."""
+    """A recorded result that answers the call: of the action ``uid``.
+
+    ``emits`` are the labels that the session gets with it.
+    """
 
     uid: str
     output: JSONValue
+    emits: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class Allowance:
         record = tx.action(known.uid)
         if record is None or record.status != ActionStatus.SUCCEEDED:
             return None
-        return Repeat(known.uid, recall(tx, record).output)
+        return Repeat(known.uid, recall(tx, record).output, tool.contract.emits)
 
     def remembers(self, call: Call, tool: RegisteredTool | None) -> bool:
         """Tell whether a success of the call is to be remembered."""

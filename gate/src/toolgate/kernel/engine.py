@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from toolgate.errors import JournalTampered, JournalUnavailable
 from toolgate.ir import ActionStatus, Outcome, OutcomeError, OutcomeKind
@@ -48,8 +48,7 @@ TOKEN_PATIENCE: Final = 120.0
 """Seconds that a call waits for its rate limit at most, when nobody has set it a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolRun:
+class ToolRun(NamedTuple):
     """An order to run a tool's body. ``call`` is the id of the request it belongs to."""
 
     call: RequestId
@@ -374,7 +373,9 @@ class Engine:
                 reply = await self._attempt(running, claim, request)
                 took += (time.perf_counter() - started) * 1000
                 end = ending(claim.tool, reply)
-                again = await self._try_again(claim, reply, end, cancelled, usage)
+                again = None
+                if end.error is not None:
+                    again = await self._try_again(claim, reply, end, cancelled, usage)
                 if not isinstance(again, Claim):
                     break
                 claim = again
@@ -428,10 +429,10 @@ class Engine:
         wait = wait_before(action, contract, reply, end, claim.record.attempts, random.random())  # noqa: S311
         if wait is None or end.error is None or cancelled.done() or self.closing:
             return None
-        error, first_wait = end.error, wait
+        first_wait = wait
         try:
             claim = await self._journal.transact(
-                lambda tx: self.steps.retry(tx, claim, error, first_wait)
+                lambda tx: self.steps.retry(tx, claim, end, first_wait)
             )
         except JournalUnavailable:
             return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from toolgate import clock
 from toolgate.ir import Action, ActionType, OutcomeError
-from toolgate.journal.journal import Reader
+from toolgate.journal.journal import Reader, Transaction
 from toolgate.journal.records import SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.admission import (
@@ -20,7 +20,7 @@ from toolgate.kernel.admission import (
     unmet,
 )
 from toolgate.kernel.capabilities import Capabilities
-from toolgate.kernel.places import call_for
+from toolgate.kernel.past import Past
 from toolgate.kernel.records import SINGLE, Call
 from toolgate.kernel.state import StateView
 from toolgate.kernel.tools import RegisteredTool, ToolRegistry
@@ -29,8 +29,7 @@ from toolgate.policy.facts import CallFacts
 from toolgate.policy.verdict import Policy, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A call with what needs no journal to be known: its tool, and what is wrong with it."""
 
     call: Call
@@ -50,7 +49,8 @@ class Judge:
         framework: str | None,
     ) -> None:
         """``agent`` and ``framework`` are what rules see as ``agent.id`` and its framework."""
-        self._policy = policy
+        self.policy = policy
+        """What is in force; another one may take its place between two transactions."""
         self._capabilities = capabilities
         self._tools = tools
         self._agent = agent
@@ -64,19 +64,24 @@ class Judge:
         tool = self._tools.get(call.tool) if call.calls_tool else None
         return Prepared(call, tool, check(call, tool, self._capabilities))
 
+    def unregistered(self, tools: Iterable[str]) -> list[str]:
+        """Return those of ``tools`` that this client has not registered, sorted."""
+        return sorted({tool for tool in tools if self._tools.get(tool) is None})
+
     def refusal_of_size(self, actions: int) -> OutcomeError | None:
         """Return why a proposal may not have so many actions, or None when it may."""
         return self._capabilities.refusal_of_size(actions)
 
     def admit(
-        self, reader: Reader, prepared: Prepared, uid: str, session: SessionRecord, now: int
+        self, tx: Transaction, prepared: Prepared, uid: str, session: SessionRecord, now: int
     ) -> Admission:
         """Decide on a prepared call, as the action ``uid`` of ``session``, at ``now``."""
         call = prepared.call
         if prepared.error is not None:
             return Admission("reject", error=prepared.error)
-        state = StateView(reader, session.session)
-        case = _Case(uid, call.proposal, session, now, state.everything)
+        state = StateView(tx, session.session)
+        past = Past(tx, session, self._tools, tx)
+        case = _Case(uid, call.proposal, session, now, state.everything, past)
         if call.action is SINGLE:
             return admit(self._verdict(prepared, case))
         on_effects = self._verdicts_on_effects(call.action, case)
@@ -91,6 +96,7 @@ class Judge:
 
     def foresee(
         self,
+        reader: Reader,
         action: Action,
         parameters: dict[str, JSONValue],
         state: Mapping[str, JSONValue],
@@ -104,14 +110,16 @@ class Judge:
         """
         if parameters is not action.parameters:
             action = action.model_copy(update={"parameters": parameters})
-        call = call_for(action, "", "")
+        name = action.tool or "" if action.type is ActionType.TOOL_CALL else action.type.value
+        call = Call(name, action.parameters, b"", "", action=action)
         refusal = beyond_capabilities(call, self._capabilities)
         if refusal is not None:
             return "deny", refusal.message, ()
         tool = self._tools.get(call.tool) if call.calls_tool else None
         if tool is None and call.calls_tool:
             return None
-        case = _Case("", None, session, now, lambda: state)
+        past = Past(reader, session, self._tools)
+        case = _Case("", None, session, now, lambda: state, past)
         verdict = self._verdict(Prepared(call, tool, None), case)
         admitted = admit(verdict, self._verdicts_on_effects(action, case))
         if admitted.step == "execute" or admitted.verdict is None:
@@ -121,14 +129,21 @@ class Judge:
         return effect, reason, admitted.verdict.rules
 
     def refusal_of_write(
-        self, reader: Reader, uid: str, session: SessionRecord, now: int, key: str, value: JSONValue
+        self,
+        tx: Transaction,
+        uid: str,
+        session: SessionRecord,
+        now: int,
+        key: str,
+        value: JSONValue,
     ) -> OutcomeError | None:
         """Return why a key may not be written without asking anybody, or None when it may."""
         refusal = self._capabilities.refusal_of_key(key)
         if refusal is not None:
             return refusal
-        state = StateView(reader, session.session)
-        case = _Case(uid, None, session, now, state.everything)
+        state = StateView(tx, session.session)
+        past = Past(tx, session, self._tools, tx)
+        case = _Case(uid, None, session, now, state.everything, past)
         admission = admit(self._verdict_on_write(case, key, value))
         if admission.step == "hold" and admission.verdict is not None:
             return held_write(key, admission.verdict)
@@ -154,7 +169,8 @@ class Judge:
     def _decide(
         self, kind: ActionType, contract: Contract, args: dict[str, JSONValue], case: _Case
     ) -> Verdict:
-        return self._policy.decide(
+        past = case.past
+        return self.policy.decide(
             CallFacts(
                 args=args,
                 contract=contract,
@@ -167,15 +183,20 @@ class Judge:
                 session_age=(case.now - case.session.opened_at) / 1e6,
                 now=clock.to_datetime(case.now),
                 state=case.state,
+                labels=past.labels,
+                calls=past.calls,
+                total_calls=past.total_calls,
+                history=past.history,
             )
         )
 
 
 class _Case(NamedTuple):
-    """Where and when an action is judged; ``state`` reads the whole of it."""
+    """Where and when an action is judged; ``state`` reads the whole of it, ``past`` what was."""
 
     uid: str
     proposal: str | None
     session: SessionRecord
     now: int
     state: Callable[[], Mapping[str, JSONValue]]
+    past: Past

@@ -16,7 +16,7 @@ from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Transaction, new_id
 from toolgate.journal.records import ActionRecord, ApprovalRow, HoldRecord, ResultRecord
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel import state
+from toolgate.kernel import past, state
 from toolgate.kernel.records import Call, consequences
 from toolgate.kernel.result import Ending
 from toolgate.plan import effects
@@ -101,17 +101,35 @@ class Ledger:
         return self.insert(tx, session, call, uid, status, seq, kind=kind)
 
     def execute(
-        self, tx: Transaction, session: str, call: Call, uid: str, timeout: float
+        self,
+        tx: Transaction,
+        session: str,
+        call: Call,
+        uid: str,
+        timeout: float,
+        emits: tuple[str, ...] = (),
     ) -> ActionRecord:
-        """Claim a call that policy allows for this run, before its body may start."""
-        seq = self._executing(tx, session, uid, 1, timeout)
-        return self.insert(tx, session, call, uid, ActionStatus.EXECUTING, seq)
+        """Claim a call that policy allows for this run, before its body may start.
+
+        ``emits`` are the labels that its session gets when it ends.
+        """
+        seq = self._executing(tx, session, uid, 1, timeout, emits)
+        record = self.insert(tx, session, call, uid, ActionStatus.EXECUTING, seq)
+        past.count_call(tx, record)
+        return record
 
     def deduplicate(
-        self, tx: Transaction, session: str, call: Call, uid: str, of: str, output: JSONValue
+        self,
+        tx: Transaction,
+        session: str,
+        call: Call,
+        uid: str,
+        of: str,
+        output: JSONValue,
+        emits: tuple[str, ...] = (),
     ) -> tuple[ActionRecord, dict[str, JSONValue]]:
         """End a call with the recorded result of the action ``of``; returns its state changes."""
-        seq, changes = self._deduplicated(tx, session, call, uid, of, output)
+        seq, changes = self._deduplicated(tx, session, call, uid, of, output, emits)
         return self.insert(tx, session, call, uid, ActionStatus.SUCCEEDED, seq), changes
 
     def deduplicate_held(
@@ -123,10 +141,11 @@ class Ledger:
         call: Call,
         of: str,
         output: JSONValue,
+        emits: tuple[str, ...] = (),
     ) -> dict[str, JSONValue]:
         """Release a held action with the recorded result of another: see :meth:`deduplicate`."""
         self._released(tx, action, hold, said)
-        seq, changes = self._deduplicated(tx, action.session, call, action.uid, of, output)
+        seq, changes = self._deduplicated(tx, action.session, call, action.uid, of, output, emits)
         tx.update(hold._replace(status="released", last_seq=seq), hold.last_seq)
         ended = action._replace(status=ActionStatus.SUCCEEDED.value, last_seq=seq)
         tx.update(ended, action.last_seq)
@@ -229,17 +248,24 @@ class Ledger:
         return record
 
     def claim_held(
-        self, tx: Transaction, action: ActionRecord, hold: HoldRecord, said: Tally, timeout: float
+        self,
+        tx: Transaction,
+        action: ActionRecord,
+        hold: HoldRecord,
+        said: Tally,
+        timeout: float,
+        emits: tuple[str, ...] = (),
     ) -> ActionRecord:
         """Claim a released action for this run: of all who try, one succeeds."""
         self._released(tx, action, hold, said)
         attempt = action.attempts + 1
-        seq = self._executing(tx, action.session, action.uid, attempt, timeout)
+        seq = self._executing(tx, action.session, action.uid, attempt, timeout, emits)
         tx.update(hold._replace(status="released", last_seq=seq), hold.last_seq)
         record = action._replace(
             status=ActionStatus.EXECUTING.value, run=self.run, attempts=attempt, last_seq=seq
         )
         tx.update(record, action.last_seq)
+        past.count_call(tx, record)
         return record
 
     def release(
@@ -268,10 +294,12 @@ class Ledger:
         tx.update(record, action.last_seq)
         return record
 
-    def attempt(self, tx: Transaction, action: ActionRecord, timeout: float) -> ActionRecord:
+    def attempt(
+        self, tx: Transaction, action: ActionRecord, timeout: float, emits: tuple[str, ...] = ()
+    ) -> ActionRecord:
         """Record that another attempt starts, before its body may."""
         number = action.attempts + 1
-        seq = self._executing(tx, action.session, action.uid, number, timeout)
+        seq = self._executing(tx, action.session, action.uid, number, timeout, emits)
         record = action._replace(attempts=number, last_seq=seq)
         tx.update(record, action.last_seq)
         return record
@@ -319,8 +347,17 @@ class Ledger:
         tx.put(ResultRecord(action.session, action.content, action.uid, tx.now, action.last_seq))
 
     def _deduplicated(
-        self, tx: Transaction, session: str, call: Call, uid: str, of: str, output: JSONValue
+        self,
+        tx: Transaction,
+        session: str,
+        call: Call,
+        uid: str,
+        of: str,
+        output: JSONValue,
+        emits: tuple[str, ...],
     ) -> tuple[int, dict[str, JSONValue]]:
+        if emits:
+            past.add_labels(tx, session, emits, {"action": uid}, uid)
         changes = effects.writes(call.action)
         state.commit(tx, session, uid, changes)
         data: dict[str, JSONValue] = {
@@ -329,6 +366,8 @@ class Ledger:
             "output": output,
             "state_changes": changes,
         }
+        if emits:
+            data["emits"] = list(emits)
         seq = tx.append(EventKind.ACTION_DEDUPLICATED, data, session=session, action=uid)
         return seq, changes
 
@@ -343,9 +382,18 @@ class Ledger:
         return tx.append(EventKind.HOLD_RELEASED, data, session=action.session, action=action.uid)
 
     def _executing(
-        self, tx: Transaction, session: str, uid: str, attempt: int, timeout: float
+        self,
+        tx: Transaction,
+        session: str,
+        uid: str,
+        attempt: int,
+        timeout: float,
+        emits: tuple[str, ...],
     ) -> int:
         data: dict[str, JSONValue] = {"attempt": attempt, "timeout_ms": round(timeout * 1000)}
+        if emits:
+            # Whoever finds the gate dead knows by this what the body may have brought.
+            data["emits"] = list(emits)
         return tx.append(EventKind.ACTION_EXECUTING, data, session=session, action=uid)
 
     def _ended(

@@ -20,7 +20,6 @@ result starts nothing and spends nothing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -88,8 +87,7 @@ def rate_limited(tool: str, limit: RateLimit, wait: float) -> OutcomeError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(NamedTuple):
     """What a proposal or a session has spent; the duration in milliseconds."""
 
     tool_calls: int = 0
@@ -98,11 +96,10 @@ class Spent:
 
     def add(self, *, tool_calls: int = 0, actions: int = 0, duration_ms: float = 0.0) -> Spent:
         """Return this and what came on top."""
-        return replace(
-            self,
-            tool_calls=self.tool_calls + tool_calls,
-            actions=self.actions + actions,
-            duration_ms=self.duration_ms + max(duration_ms, 0.0),
+        return Spent(
+            self.tool_calls + tool_calls,
+            self.actions + actions,
+            self.duration_ms + max(duration_ms, 0.0),
         )
 
     def to_json(self) -> dict[str, JSONValue]:

@@ -8,6 +8,7 @@ from what the journal knows, with the actions that were executing in doubt.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -33,12 +34,18 @@ from toolgate.journal.journal import Reader, RecordChanged, Transaction, new_id
 from toolgate.journal.records import ActionRecord, ProposalRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import state
-from toolgate.kernel.places import action_uid, call_for, compensates, read_proposal
+from toolgate.kernel.places import (
+    action_uid,
+    call_for,
+    compensates,
+    compensation_of,
+    read_proposal,
+)
 from toolgate.kernel.progress import Progress, cost_of
 from toolgate.kernel.records import Call, error_of, recall
 from toolgate.kernel.step import Settings
 from toolgate.kernel.steps import KeyConflict, Steps
-from toolgate.plan.graph import build
+from toolgate.plan.graph import Graph, build
 
 _ENDED = (ProposalStatus.COMPLETED, ProposalStatus.ABORTED)
 
@@ -59,13 +66,15 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Asleep:
-    """The proposal waits: for people, who have not answered these holds."""
+    """The proposal waits: for people, who have not answered these holds, or for tools."""
 
     result: ProposalResult
     session: str
     holds: tuple[str, ...]
     deadline: int | None
     """When the first of the holds expires (microseconds), if any does."""
+    error: OutcomeError | None = None
+    """Why it does not go on although it could: this client cannot run what is left of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +104,9 @@ class PlanSteps:
         content: str,
         idempotency_key: str | None,
         parent: str | None,
-        refusal: OutcomeError | None,
+        graph: Graph | OutcomeError,
     ) -> Known | Settled | Progress:
-        """Journal a proposal, claimed for this run, or refused as a whole.
+        """Journal a proposal, claimed for this run, or refused as a whole when it has no graph.
 
         ``content`` is the digest of the proposal as it was sent. Raises :class:`KeyConflict` when
         the key names another one.
@@ -116,15 +125,18 @@ class PlanSteps:
         plan = proposal.model_dump(mode="json")
         document = jsonvalue.canonical(plan)
         data: dict[str, JSONValue] = {"proposal": plan, "content": content}
+        missing = self._steps.judge.unregistered(_tools_of(proposal))
+        if missing:
+            data["unregistered"] = list(missing)
         if parent is not None:
             data["parent"] = parent
         if idempotency_key is not None:
             data["idempotency_key"] = idempotency_key
         seq = tx.append(EventKind.PROPOSAL_RECEIVED, data, session=session.session, action=uid)
         status = ProposalStatus.RUNNING
-        if refusal is not None:
+        if isinstance(graph, OutcomeError):
             status = ProposalStatus.ABORTED
-            end: dict[str, JSONValue] = {"error": refusal.to_json(), "refused": True}
+            end: dict[str, JSONValue] = {"error": graph.to_json(), "refused": True}
             seq = tx.append(EventKind.PROPOSAL_ABORTED, end, session=session.session, action=uid)
         record = ProposalRecord(
             uid=uid,
@@ -135,14 +147,14 @@ class PlanSteps:
             document=document,
             idempotency_key=idempotency_key,
             status=status.value,
-            run=self._run if refusal is None else None,
+            run=self._run if status is ProposalStatus.RUNNING else None,
             created_at=tx.now,
             last_seq=seq,
         )
         tx.insert(record)
-        if refusal is not None:
-            return Settled(_refused(record, proposal, refusal))
-        return self._progress(record, proposal, session)
+        if isinstance(graph, OutcomeError):
+            return Settled(_refused(record, proposal, graph))
+        return self._progress(record, proposal, graph, session)
 
     def look(self, tx: Transaction, uid: str, *, take: bool = True) -> Standing | None:
         """Tell how a proposal stands, and claim it for this run when it can go on.
@@ -171,7 +183,8 @@ class PlanSteps:
         else:
             answered = [item for item in held if self._steps.releases.answered(tx, item)]
             ready = bool(answered) or progress.schedule.startable or not progress.held
-        if not (take and ready):
+        error = self._missing_tools(tx, progress) if take and ready else None
+        if not (take and ready) or error is not None:
             holds = [self._steps.releases.hold(tx, item)[1] for item in held]
             deadlines = [hold.deadline for hold in holds if hold.deadline is not None]
             return Asleep(
@@ -179,11 +192,29 @@ class PlanSteps:
                 record.session,
                 tuple(hold.hold_id for hold in holds),
                 min(deadlines, default=None),
+                error,
             )
         for item in answered:
             progress.schedule.release(progress.proposal.actions[_place(item.uid)].id)
         self._move(tx, progress, EventKind.PROPOSAL_RESUMED, {}, ProposalStatus.RUNNING)
         return progress
+
+    def _missing_tools(self, tx: Transaction, progress: Progress) -> OutcomeError | None:
+        """Return why this client must not go on with a proposal: it would reject what is left.
+
+        A tool that nobody had registered when the proposal was made is not waited for.
+        """
+        never = _received(tx, progress.uid).get("unregistered") or ()
+        ahead = (tool for tool in progress.tools_ahead() if tool not in never)
+        missing = self._steps.judge.unregistered(ahead)
+        if not missing:
+            return None
+        return OutcomeError(
+            OutcomeKind.UNREGISTERED_TOOL,
+            f"what is left of the proposal may call {', '.join(map(repr, missing))}, which this "
+            "client has not registered: it stays as it is; register them, and resume it",
+            {"tools": list(missing)},
+        )
 
     def suspend(self, tx: Transaction, progress: Progress) -> ProposalResult:
         """Let go of a proposal that cannot go on now."""
@@ -286,7 +317,8 @@ class PlanSteps:
         session = tx.session(record.session)
         if session is None:
             raise JournalTampered(f"the session of proposal {record.uid} is missing")
-        progress = self._progress(record, read_proposal(record), session)
+        proposal = read_proposal(record)
+        progress = self._progress(record, proposal, build(proposal.actions), session)
         rows = [row for row in tx.actions_of(record.uid) if not compensates(row.uid)]
         for row in rows:
             if row.status == ActionStatus.EXECUTING and self._steps.abandoned(row.run):
@@ -311,9 +343,12 @@ class PlanSteps:
         return progress, held
 
     def _progress(
-        self, record: ProposalRecord, proposal: ActionProposal, session: SessionRecord
+        self,
+        record: ProposalRecord,
+        proposal: ActionProposal,
+        graph: Graph,
+        session: SessionRecord,
     ) -> Progress:
-        graph = build(proposal.actions)
         return Progress(record, proposal, graph, session, self._settings.max_concurrency)
 
     def _move(
@@ -415,6 +450,13 @@ def _refused(
 def _received(reader: Reader, uid: str) -> dict[str, JSONValue]:
     event = reader.last_event(uid, EventKind.PROPOSAL_RECEIVED)
     return {} if event is None else jsonvalue.parse(event.data)
+
+
+def _tools_of(proposal: ActionProposal) -> Iterator[str]:
+    for action in proposal.actions:
+        for item in (action, compensation_of(action, proposal.actions)):
+            if item is not None and item.type is ActionType.TOOL_CALL and item.tool:
+                yield item.tool
 
 
 def _place(uid: str) -> int:

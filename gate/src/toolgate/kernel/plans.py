@@ -41,7 +41,7 @@ from toolgate.kernel.progress import Progress
 from toolgate.kernel.records import Call
 from toolgate.kernel.steps import unknown
 from toolgate.kernel.tools import ToolRegistry
-from toolgate.plan.graph import PlanError, build
+from toolgate.plan.graph import Graph, PlanError, build
 from toolgate.plan.references import UnresolvedReference, resolve
 
 READS = 1
@@ -98,10 +98,10 @@ class Plans:
         :class:`~toolgate.errors.JournalUnavailable` and :class:`~toolgate.errors.JournalTampered`.
         """
         with self._engine.counted():
-            refusal = self._refusal(proposal)
+            graph = self._graph(proposal)
             step = await self._journal.transact(
                 lambda tx: self._steps.receive(
-                    tx, self._session, proposal, content, idempotency_key, parent, refusal
+                    tx, self._session, proposal, content, idempotency_key, parent, graph
                 )
             )
             if isinstance(step, Settled):
@@ -155,6 +155,8 @@ class Plans:
                     result = standing.result
             if not _waits(uid, result):
                 return _outcome(uid, result, replayed=isinstance(standing, Settled))
+            if isinstance(standing, Asleep) and standing.error is not None:
+                return _outcome(uid, result, error=standing.error)
             if isinstance(standing, Asleep) and cancelled.done():
                 return await self._give_up(uid, standing)
             if (
@@ -211,20 +213,19 @@ class Plans:
             del self._active[proposal]
             done.set_result(None)
 
-    def _refusal(self, proposal: ActionProposal) -> OutcomeError | None:
-        """Return why a proposal is refused before anything runs, if it is."""
+    def _graph(self, proposal: ActionProposal) -> Graph | OutcomeError:
+        """Return a proposal's graph, or why the whole of it is refused before anything runs."""
         refusal = self._engine.steps.judge.refusal_of_size(len(proposal.actions))
         if refusal is not None:
             return refusal
         try:
-            build(proposal.actions)
+            return build(proposal.actions)
         except PlanError as error:
             problems = [
                 {"code": item.code, "message": item.message, "ids": list(item.ids)}
                 for item in error.problems
             ]
             return OutcomeError(OutcomeKind.INVALID_ACTION, str(error), {"problems": problems})
-        return None
 
     async def _run(
         self,
@@ -430,17 +431,27 @@ def _waits(uid: str, result: ProposalResult) -> bool:
     return outcome is not None and outcome.error is None and outcome.status in _UNSETTLED
 
 
-def _outcome(uid: str, result: ProposalResult, *, replayed: bool = False) -> Outcome:
-    """Return how an action of the proposal stands, or the proposal itself, with all of it."""
+def _outcome(
+    uid: str,
+    result: ProposalResult,
+    *,
+    replayed: bool = False,
+    error: OutcomeError | None = None,
+) -> Outcome:
+    """Return how an action of the proposal stands, or the proposal itself, with all of it.
+
+    ``error`` is why it was not brought on.
+    """
     for item in result.results:
         if item.outcome.uid == uid:
             return dataclasses.replace(
                 item.outcome,
+                error=item.outcome.error or error,
                 action_id=item.action_id,
                 proposal=result,
                 replayed=item.outcome.replayed or replayed,
             )
     if uid != result.uid:
         return unknown(uid)
-    error = result.error
+    error = error or result.error
     return Outcome(_STATUS[result.status], uid, error=error, proposal=result, replayed=replayed)

@@ -29,7 +29,7 @@ from toolgate.journal.records import ProposalRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.allowance import Usage
 from toolgate.kernel.limits import Spent
-from toolgate.kernel.places import action_uid
+from toolgate.kernel.places import action_uid, compensation_of
 from toolgate.kernel.schedule import Schedule
 from toolgate.plan.graph import Graph
 
@@ -84,8 +84,9 @@ class Progress:
         if outcome.status in _HELD:
             self.schedule.hold(name)
             return
-        # The hold it may have had is over: an end is told as the journal tells it later.
-        self.outcomes[name] = dataclasses.replace(outcome, hold=None)
+        if outcome.hold is not None:
+            # It is over: an end is told as the journal tells it later.
+            self.outcomes[name] = dataclasses.replace(outcome, hold=None)
         self.schedule.settle(name)
         if outcome.status is ActionStatus.SUCCEEDED:
             self._succeeded[name] = outcome.output
@@ -159,9 +160,30 @@ class Progress:
         error = self.outcomes[self._failure].error
         kind = OutcomeKind.EXECUTION_FAILED if error is None else error.kind
         told = "" if error is None else f": {error.message}"
+        for name, outcome in self.outcomes.items():
+            # A rejection aborts nothing, but what failed may have checked for what it lacks.
+            if outcome.status is ActionStatus.REJECTED and outcome.error is not None:
+                told += f"; before that {name!r} was rejected: {outcome.error.message}"
+                break
         return OutcomeError(
             kind, f"action {self._failure!r} failed{told}", {"action_id": self._failure}
         )
+
+    def tools_ahead(self) -> Iterator[str]:
+        """Iterate over the tools that what is left of the plan may have to call.
+
+        Those are the tools of actions that have not come to an end, and of what compensates those
+        that have succeeded, or may yet.
+        """
+        for action in self.proposal.actions:
+            unsettled = self.outcomes.get(action.id) is None or self._stands(action.id, _HELD)
+            if unsettled and not self.rolled_back and action.id not in self.graph.compensators:
+                yield from _tool_of(action)
+            compensation = compensation_of(action, self.proposal.actions)
+            if compensation is None or action.reversibility == "irreversible":
+                continue
+            if unsettled or action.id in self._succeeded:
+                yield from _tool_of(compensation)
 
     def unstarted(self) -> Iterator[Action]:
         """Iterate over the actions that were never started, in listed order."""
@@ -196,6 +218,11 @@ class Progress:
             error,
             rollback,
         )
+
+
+def _tool_of(action: Action) -> Iterator[str]:
+    if action.type is ActionType.TOOL_CALL and action.tool:
+        yield action.tool
 
 
 def cost_of(actions: tuple[Action, ...], results: list[ActionResult]) -> Cost:

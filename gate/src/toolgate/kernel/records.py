@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -24,8 +23,7 @@ SINGLE: Final = Action(id="call", type=ActionType.TOOL_CALL)
 """What a single governed call is besides its tool and arguments: no effects, no conditions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A proposed action: a single call of one tool, or an action of a proposal.
 
     ``tool`` is the tool's name, or the type of a state action; ``args`` are the arguments, or the
@@ -65,8 +63,12 @@ def content_digest(
 
 
 def decision_json(verdict: Verdict, mode: str) -> dict[str, JSONValue]:
-    """Return policy's decision as the wire and the journal tell it."""
-    return {
+    """Return policy's decision as the wire and the journal tell it.
+
+    ``mode`` is the gate's. With a rule that only observes, the decision's is ``observe`` too; then
+    ``observed`` says what would have been decided.
+    """
+    decision: dict[str, JSONValue] = {
         "effect": verdict.effect,
         "rules": list(verdict.rules),
         "reason": verdict.reason,
@@ -75,6 +77,13 @@ def decision_json(verdict: Verdict, mode: str) -> dict[str, JSONValue]:
         "mode": mode,
         "errors": [{"rule": error.rule, "error": error.error} for error in verdict.errors],
     }
+    if verdict.observed is not None:
+        would_be = decision_json(verdict.observed, mode)
+        decision["mode"] = "observe"
+        decision["observed"] = {
+            key: would_be[key] for key in ("effect", "rules", "reason", "errors")
+        }
+    return decision
 
 
 def hold_of(record: HoldRecord, action: ActionRecord, call: Call) -> Hold:

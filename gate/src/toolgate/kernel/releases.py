@@ -5,8 +5,6 @@ Everything here happens inside a transaction, like :mod:`toolgate.kernel.steps`.
 
 from __future__ import annotations
 
-import dataclasses
-
 from toolgate import jsonvalue
 from toolgate.approvals.hold import Hold
 from toolgate.approvals.tally import HoldState
@@ -136,7 +134,7 @@ class Releases:
             self._ledger.decide(tx, record.session, record.uid, decision)
         if repeat is not None:
             changes = self._ledger.deduplicate_held(
-                tx, record, hold_record, said, call, repeat.uid, repeat.output
+                tx, record, hold_record, said, call, repeat.uid, repeat.output, repeat.emits
             )
             return Outcome(
                 ActionStatus.SUCCEEDED,
@@ -167,7 +165,8 @@ class Releases:
             )
         if step.step == "execute" and tool is not None:
             timeout = timeout_of(tool, call)
-            claimed = self._ledger.claim_held(tx, record, hold_record, said, timeout)
+            emits = tool.contract.emits
+            claimed = self._ledger.claim_held(tx, record, hold_record, said, timeout, emits)
             return Claim(claimed, call, tool, decision, timeout)
         return self._not_released(
             tx, record, hold_record, hold, call, step, said.approved_by, decision
@@ -210,7 +209,7 @@ class Releases:
         call = call_of(tx, record)
         event = tx.last_event(record.uid, EventKind.ACTION_PROPOSED)
         timeout_ms = None if event is None else jsonvalue.parse(event.data).get("timeout_ms")
-        return call if timeout_ms is None else dataclasses.replace(call, timeout=timeout_ms / 1000)
+        return call if timeout_ms is None else call._replace(timeout=timeout_ms / 1000)
 
     def _session_of(self, tx: Transaction, record: ActionRecord) -> SessionRecord:
         session = tx.session(record.session)

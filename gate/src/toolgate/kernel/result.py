@@ -9,20 +9,22 @@ its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
 
 from toolgate.ir import Action, ActionStatus, FailureBehavior, OutcomeError, OutcomeKind
 from toolgate.jsonvalue import JSONValue
+from toolgate.kernel.past import Document
 from toolgate.kernel.tools import RegisteredTool
 from toolgate.plan import effects
 
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """The body returned."""
+    """The body returned; ``documents`` are what it has read."""
 
     output: JSONValue
+    documents: tuple[Document, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,13 @@ class ToolLost:
 ToolReply: TypeAlias = ToolOutput | ToolError | ToolTimeout | ToolLost
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an action ended, or that it is in doubt."""
+class Ending(NamedTuple):
+    """How an action ended, or that it is in doubt; ``documents`` are what its body has read."""
 
     status: ActionStatus
     output: JSONValue = None
     error: OutcomeError | None = None
+    documents: tuple[Document, ...] = ()
 
 
 CANCELLED: Final = Ending(
@@ -76,16 +78,17 @@ def ending(tool: RegisteredTool, reply: ToolReply) -> Ending:
     """Judge what came back from a tool's body."""
     name = tool.declared.name
     match reply:
-        case ToolOutput(output):
+        case ToolOutput(output, documents):
             problems = tool.result_problems(output)
             if not problems:
-                return Ending(ActionStatus.SUCCEEDED, output)
+                return Ending(ActionStatus.SUCCEEDED, output, documents=documents)
             listed = "; ".join(f"{p.pointer or '/'}: {p.message}" for p in problems)
-            return _failed(
+            refused = _failed(
                 OutcomeKind.INVALID_RESULT,
                 f"{name} ran, and what it returned is not what it declares: {listed}",
                 {"problems": [{"pointer": p.pointer, "message": p.message} for p in problems]},
             )
+            return refused._replace(documents=documents)
         case ToolError(message, kind):
             return _failed(OutcomeKind.EXECUTION_FAILED, message or kind, {"type": kind})
         case ToolTimeout(seconds, ended=True):
@@ -121,7 +124,7 @@ def ending_of_state_action(action: Action, state: Mapping[str, JSONValue]) -> En
 def concluded(action: Action, end: Ending) -> Ending:
     """Return how an action ends that will not be attempted again: ``skip`` skips a failure."""
     if end.status is ActionStatus.FAILED and action.failure_behavior is FailureBehavior.SKIP:
-        return replace(end, status=ActionStatus.SKIPPED)
+        return end._replace(status=ActionStatus.SKIPPED)
     return end
 
 

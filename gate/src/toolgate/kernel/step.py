@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -30,8 +30,7 @@ class Settings:
     approvers: Mapping[str, Ed25519PublicKey]
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """An action that this gate has claimed: nobody else will execute it. ``timeout`` in seconds."""
 
     record: ActionRecord

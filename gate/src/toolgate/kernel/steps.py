@@ -18,6 +18,7 @@ from toolgate.journal.events import EventKind
 from toolgate.journal.journal import RecordChanged, Transaction, new_id
 from toolgate.journal.records import ActionRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
+from toolgate.kernel import past
 from toolgate.kernel.admission import Admission
 from toolgate.kernel.allowance import Allowance, Exhausted, NoToken, Usage
 from toolgate.kernel.judge import Judge, Prepared
@@ -32,7 +33,7 @@ from toolgate.kernel.records import (
     recall,
 )
 from toolgate.kernel.releases import Releases
-from toolgate.kernel.result import Ending, concluded, ending_of_state_action, in_doubt
+from toolgate.kernel.result import CANCELLED, Ending, concluded, ending_of_state_action, in_doubt
 from toolgate.kernel.state import StateView
 from toolgate.kernel.step import Claim, Joined, Settings, Step, held_step, timeout_of
 from toolgate.plan import effects
@@ -207,6 +208,7 @@ class Steps:
         """
         succeeded = end.status is ActionStatus.SUCCEEDED
         changes = effects.writes(claim.call.action) if succeeded else {}
+        self._take_in(tx, claim, end)
         record = self.ledger.end(tx, claim.record, end, duration_ms, changes)
         if claim.record.hold is not None:
             # What lies in the store may be set back; what this gate knows may not.
@@ -225,10 +227,13 @@ class Steps:
             state_changes=changes,
         )
 
-    def retry(self, tx: Transaction, claim: Claim, error: OutcomeError, wait: float) -> Claim:
+    def retry(self, tx: Transaction, claim: Claim, end: Ending, wait: float) -> Claim:
         """Record that an attempt failed and that another comes after ``wait`` seconds."""
-        record = self.ledger.retry(tx, claim.record, error, wait)
-        return dataclasses.replace(claim, record=record)
+        if end.error is None:
+            raise ValueError("what failed has an error")
+        self._take_in(tx, claim, end)
+        record = self.ledger.retry(tx, claim.record, end.error, wait)
+        return claim._replace(record=record)
 
     def attempt(
         self, tx: Transaction, claim: Claim, usage: Usage | None
@@ -237,8 +242,8 @@ class Steps:
         refusal = self.allowance.attempted(tx, claim.record.session, claim.tool, usage)
         if refusal is not None:
             return refusal
-        record = self.ledger.attempt(tx, claim.record, claim.timeout)
-        return dataclasses.replace(claim, record=record)
+        record = self.ledger.attempt(tx, claim.record, claim.timeout, claim.tool.contract.emits)
+        return claim._replace(record=record)
 
     def settle(
         self, tx: Transaction, claim: Claim, end: Ending, duration_ms: float | None
@@ -252,6 +257,7 @@ class Steps:
         if record is None:
             return unknown(claim.record.uid)
         if record.status == ActionStatus.IN_DOUBT:
+            self._take_in(tx, claim, end)
             record = self.ledger.end(tx, record, end, duration_ms)
         return self.recall(tx, record.uid)
 
@@ -282,6 +288,7 @@ class Steps:
         Its body may or may not have run, so the action is in doubt; unless it was between two
         attempts, when the failure of the last one stands.
         """
+        past.take_in(tx, record, past.emitted(tx, record.uid))
         last = tx.event(record.last_seq)
         if last.kind == EventKind.ACTION_RETRYING and last.action == record.uid:
             error = error_of(jsonvalue.parse(last.data).get("error"))
@@ -299,6 +306,12 @@ class Steps:
             return None
         ours = (self._settings.project, self._settings.agent)
         return record if (record.project, record.agent) == ours else None
+
+    def _take_in(self, tx: Transaction, claim: Claim, end: Ending) -> None:
+        """Take what a body that was started has brought into its session, however it ended."""
+        emits = claim.tool.contract.emits
+        if (emits or end.documents) and end is not CANCELLED:
+            past.take_in(tx, claim.record, emits, end.documents)
 
     def _propose(
         self, tx: Transaction, session: SessionRecord, call: Call, uid: str, admission: Admission
@@ -327,7 +340,9 @@ class Steps:
         repeat = self.allowance.repeat(tx, name, call, tool)
         if repeat is not None:
             decision = self._propose(tx, session, call, uid, admission)
-            _, changes = self.ledger.deduplicate(tx, name, call, uid, repeat.uid, repeat.output)
+            _, changes = self.ledger.deduplicate(
+                tx, name, call, uid, repeat.uid, repeat.output, repeat.emits
+            )
             return Outcome(
                 ActionStatus.SUCCEEDED,
                 uid,
@@ -359,7 +374,7 @@ class Steps:
                 state_changes=changes,
             )
         timeout = timeout_of(tool, call)
-        record = self.ledger.execute(tx, name, call, uid, timeout)
+        record = self.ledger.execute(tx, name, call, uid, timeout, tool.contract.emits)
         return Claim(record, call, tool, decision, timeout)
 
     def _refuse(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from toolgate.errors import SchemaError, ToolgateError
@@ -37,10 +37,26 @@ class RegisteredTool:
 class ToolRegistry:
     """One connection's tools by name. Names are data: any text is a name, matched exactly."""
 
-    def __init__(self, contract_of: Callable[[str], Contract]) -> None:
-        """``contract_of`` returns the operator's contract, or the conservative one."""
+    def __init__(
+        self, contract_of: Callable[[str], Contract], configured: Collection[str] = ()
+    ) -> None:
+        """``contract_of`` returns the operator's contract, or the conservative one.
+
+        ``configured`` are the tools that the operator has spoken of.
+        """
         self._contract_of = contract_of
+        self._configured = configured
         self._tools: dict[str, RegisteredTool] = {}
+
+    @property
+    def known(self) -> set[str]:
+        """The names of the tools that the operator has spoken of or the client has registered."""
+        return {*self._configured, *self._tools}
+
+    def contract(self, name: str) -> Contract:
+        """Return a tool's contract, whether it is registered or not."""
+        tool = self._tools.get(name)
+        return self._contract_of(name) if tool is None else tool.contract
 
     def get(self, name: str) -> RegisteredTool | None:
         """Return a registered tool."""

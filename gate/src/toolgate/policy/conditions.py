@@ -72,15 +72,18 @@ _VARIABLES: Mapping[str, tuple[Any, Callable[[CallFacts], object]]] = {
     "agent.framework": (_STRING, lambda facts: facts.framework or ""),
     "session.id": (_STRING, lambda facts: facts.session_id),
     "session.age": (_T.DURATION, lambda facts: timedelta(seconds=facts.session_age)),
+    "session.labels": (_T.List(_STRING), lambda facts: list(facts.labels())),
+    "session.calls": (_T.Map(_STRING, _INT), lambda facts: dict(facts.calls())),
+    "session.total_calls": (_INT, lambda facts: facts.total_calls()),
     "action.id": (_STRING, lambda facts: facts.action_id),
     "action.type": (_STRING, lambda facts: facts.action_type),
     "action.proposal_id": (_STRING, lambda facts: facts.proposal_id or ""),
     "state": (_T.Map(_STRING, _DYN), lambda facts: dict(facts.state())),
+    "history": (_T.List(_T.Map(_STRING, _DYN)), lambda facts: list(facts.history())),
     "now": (_T.TIMESTAMP, _now),
 }
 """What a condition can name: its CEL type, and how it is read from the facts of a call."""
 
-_NOT_YET = ("history", "session.labels", "session.calls", "session.total_calls")
 _GROUPS = ("tool", "agent", "session", "action")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COMPILE_ERROR = re.compile(
@@ -267,8 +270,6 @@ class ConditionCompiler:
     def _unknown_name(self, name: str, source: str, line: int, column: int) -> str:
         if source.split("\n")[line - 1][column - 1 :].startswith("("):
             return f"there is no function {name}"
-        if any(f"{name}.".startswith(f"{future}.") for future in _NOT_YET):
-            return f"{name} is not supported by this version of toolgate"
         group, _, rest = name.partition(".")
         fields = sorted(k.partition(".")[2] for k in self._known if k.startswith(f"{group}."))
         if group == "vars":
@@ -279,8 +280,8 @@ class ConditionCompiler:
             what = f"{group} has no field {rest}" if rest else f"name a field of {group}"
             return f"{what} (it has {', '.join(fields)})"
         return (
-            f"unknown name {group} (conditions know args, {', '.join(_GROUPS)}, state, vars, "
-            "now, and the variables of their own macros)"
+            f"unknown name {group} (conditions know args, {', '.join(_GROUPS)}, state, history, "
+            "vars, now, and the variables of their own macros)"
         )
 
     def _bad_regexes(self, source: str, syntax: _syntax.Syntax) -> Iterator[str]:

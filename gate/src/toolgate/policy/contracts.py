@@ -24,7 +24,8 @@ class Contract:
 
     ``level`` is 0 (pure), 1 (reads), 2 (reversible writes), 3 (external effects), 4 (always held)
     or 5 (always denied). ``parameters`` is the operator's own JSON Schema, which arguments must
-    meet besides the client's. ``timeout`` and ``cache_ttl`` are in seconds. ``retries`` is how
+    meet besides the client's. ``emits`` are labels that a session gets once this tool has run in
+    it. ``timeout`` and ``cache_ttl`` are in seconds. ``retries`` is how
     often a failed call is attempted again; where a plan asks too, the smaller number counts, and
     None leaves it to the plan.
     """
@@ -34,6 +35,7 @@ class Contract:
     reversibility: Reversibility
     blast_radius: BlastRadius
     labels: tuple[str, ...] = ()
+    emits: tuple[str, ...] = ()
     parameters: dict[str, Any] | None = field(default=None, hash=False)
     idempotent: bool = False
     timeout: float = 120.0
@@ -51,6 +53,8 @@ class Contract:
             "idempotent": self.idempotent,
             "timeout_ms": round(self.timeout * 1000),
         }
+        if self.emits:
+            shape["emits"] = list(self.emits)
         if self.rate_limit is not None:
             shape["rate_limit"] = self.rate_limit.model_dump()
         if self.cache_ttl is not None:
@@ -82,6 +86,7 @@ def contract_for(name: str, entry: ToolEntry | None) -> Contract:
         reversibility=entry.reversibility,
         blast_radius=entry.blast_radius,
         labels=tuple(sorted(entry.labels)),
+        emits=tuple(sorted(entry.emits)),
         parameters=entry.parameters,
         idempotent=entry.idempotent,
         timeout=entry.timeout,

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from toolgate.config import NOT_SUPPORTED
+from toolgate.config import NOT_SUPPORTED, Mode
 from toolgate.fields import Expiry, Globs, Name, Names, Section, as_tuple
 from toolgate.ir import ActionType
 from toolgate.jsonvalue import JSONValue
@@ -45,7 +45,7 @@ class Rule(Section):
 
     It is about the tool calls whose tool matches one of the globs in ``tools`` (every tool call
     when ``tools`` is left out and ``types`` names ``tool_call``), and about the state actions whose
-    type is in ``types``.
+    type is in ``types``. In mode ``observe`` it decides nothing: what it would do is told.
     """
 
     id: Name
@@ -63,6 +63,7 @@ class Rule(Section):
     effect: Effect
     reason: Annotated[str, Field(min_length=1)] | None = None
     approval: ApprovalTerms | None = None
+    mode: Mode = "enforce"
 
     @model_validator(mode="after")
     def _consistent(self) -> Rule:
@@ -127,10 +128,8 @@ def read_rules(values: Sequence[JSONValue], root: Location, problems: Problems) 
             name = value.get("id") if isinstance(value, dict) else None
             subject = f"rule {name}" if isinstance(name, str) and name else dotted(location)
             for detail in error.errors(include_url=False):
-                unsupported = detail["type"] == "extra_forbidden" and detail["loc"] == ("mode",)
-                problem = NOT_SUPPORTED if unsupported else message(detail)
                 within = ": ".join(filter(None, (subject, dotted(detail["loc"]))))
-                problems.add((*location, *detail["loc"]), problem, subject=within)
+                problems.add((*location, *detail["loc"]), message(detail), subject=within)
             continue
         first = seen.setdefault(placed.rule.id, index)
         if first != index:

@@ -21,6 +21,11 @@ def unsigned(config: GateConfig) -> GateConfig:
     return _with_policy(config, require_signature=False)
 
 
+def enforced(config: GateConfig) -> GateConfig:
+    """Return the same configuration in mode ``enforce``: the question is of its document."""
+    return config.model_copy(update={"mode": "enforce"})
+
+
 def with_document(config: GateConfig, path: Path) -> GateConfig:
     """Return the configuration with the draft at ``path`` as its policy document, unsigned."""
     return _with_policy(config, file=path.absolute(), rules=None, require_signature=False)

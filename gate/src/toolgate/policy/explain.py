@@ -22,6 +22,8 @@ class Explanation:
     verdict: Verdict
     traces: Sequence[RuleTrace]
     level: str
+    observed: frozenset[str]
+    """The ids of the rules that decide nothing."""
 
     @property
     def about(self) -> list[RuleTrace]:
@@ -33,6 +35,10 @@ class Explanation:
         """Tell whether a rule is one of those that the verdict names."""
         return item.matches and item.rule.id in self.verdict.rules
 
+    def observes(self, item: RuleTrace) -> bool:
+        """Tell whether a rule decides nothing, and is only told of."""
+        return item.rule.id in self.observed
+
     def outcome(self, item: RuleTrace) -> str:
         """Say what came of a rule, for people."""
         if not item.about:
@@ -42,6 +48,10 @@ class Explanation:
             return f"could not be evaluated, {against}"
         if not item.matches:
             return "does not match"
+        if self.observes(item):
+            would_be = self.verdict.observed
+            would = would_be is not None and item.rule.id in would_be.rules
+            return "matches, and only observes" + ("; it would decide" if would else "")
         if self.decides(item):
             return "matches, and decides"
         if not self.verdict.rules:
@@ -62,6 +72,7 @@ class Explanation:
             "rules": list(verdict.rules),
             "reason": verdict.reason,
             "approval": None if requirement is None else requirement.to_json(),
+            "observed": _would_be(verdict.observed),
             "policy": verdict.policy,
             "digest": verdict.digest,
             "level": self.level,
@@ -76,6 +87,7 @@ class Explanation:
             "about": item.about,
             "matches": item.matches,
             "decides": self.decides(item),
+            "observes": self.observes(item),
             "outcome": self.outcome(item),
             "when": _condition(rule.when, item.when),
             "unless": _condition(rule.unless, item.unless),
@@ -87,9 +99,23 @@ def _condition(condition: Condition | None, answer: JSONValue) -> JSONValue:
     return None if condition is None else {"source": condition.source, "result": answer}
 
 
+def _would_be(verdict: Verdict | None) -> JSONValue:
+    if verdict is None:
+        return None
+    requirement = verdict.requirement
+    return {
+        "effect": verdict.effect,
+        "rules": list(verdict.rules),
+        "reason": verdict.reason,
+        "approval": None if requirement is None else requirement.to_json(),
+    }
+
+
 def explain(policy: Policy, facts: CallFacts) -> Explanation:
     """Explain what a policy says of a call."""
-    return Explanation(facts, policy.decide(facts), trace(policy, facts), _level(policy, facts))
+    verdict, traces = policy.decide(facts), trace(policy, facts)
+    observed = frozenset(rule.id for rule in policy.rules if not policy.counts(rule))
+    return Explanation(facts, verdict, traces, _level(policy, facts), observed)
 
 
 def target(item: RuleTrace) -> str:
@@ -109,4 +135,6 @@ def _level(policy: Policy, facts: CallFacts) -> str:
         return f"level {level}: such a {what} is at least held, whatever the rules say"
     if level <= most:
         return f"level {level}: allowed without a rule (allow_up_to is {most})"
+    if policy.observing:
+        return f"level {level}: allowed without a rule, because the gate is in mode observe"
     return f"level {level}: denied unless a rule allows or holds it (allow_up_to is {most})"

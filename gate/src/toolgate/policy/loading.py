@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from toolgate import globs, jsonvalue
 from toolgate.config import GateConfig
@@ -14,6 +15,11 @@ from toolgate.policy.contracts import ALWAYS_HELD
 from toolgate.policy.document import ApprovalTerms, PlacedRule, read_document, read_rules
 from toolgate.policy.verdict import ApprovalRequirement, ApproverGroup, CompiledRule, Policy
 from toolgate.sourcefile import Problems, SourceFile, UnreadableSource, load, parse
+
+OBSERVE_WARNING: Final = (
+    "OBSERVE MODE (mode: observe): what policy would deny or hold PASSES and is only journaled; "
+    "levels 4 and 5, capabilities, schemas, preconditions and limits still hold"
+)
 
 
 def compile_policy(config: GateConfig) -> Policy:
@@ -51,6 +57,7 @@ def compile_policy(config: GateConfig) -> Policy:
             (ApproverGroup(None, _pinned(config), 1),), _seconds(config.approvals.expires)
         ),
         warnings=_warnings(rules, placed, config, Problems(source.lines)),
+        observing=config.mode == "observe",
     )
 
 
@@ -118,6 +125,7 @@ def _compile_rule(
         unless=condition("unless", rule.unless),
         group=ApproverGroup(rule.id, approvers, terms.quorum),
         expires=_seconds(terms.expires or config.approvals.expires),
+        observed=rule.mode == "observe",
     )
 
 
@@ -133,8 +141,16 @@ def _warnings(
                     f"{text} matches no configured tool",
                     subject=item.subject,
                 )
-    warnings = list(found)
-    holding = [f"rule {rule.id}" for rule in rules if rule.effect == "hold"]
+    observing = config.mode == "observe"
+    warnings = [OBSERVE_WARNING] if observing else []
+    warnings += [
+        f"rule {rule.id} only observes: it would {rule.effect}, and decides nothing"
+        for rule in rules
+        if rule.observed
+    ]
+    warnings += found
+    holds = [] if observing else [r for r in rules if r.effect == "hold" and not r.observed]
+    holding = [f"rule {rule.id}" for rule in holds]
     holding += [f"level 4 of {n}" for n, tool in config.tools.items() if tool.level == ALWAYS_HELD]
     if holding and not config.approvals.approvers:
         warnings.append(

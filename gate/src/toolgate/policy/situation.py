@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from toolgate import clock, jsonvalue
-from toolgate.config import NOT_SUPPORTED, GateConfig, ToolEntry
+from toolgate.config import GateConfig, ToolEntry
 from toolgate.errors import JSONError
-from toolgate.fields import Duration, Name, Section
+from toolgate.fields import Duration, Name, Names, Section, as_tuple
 from toolgate.ir import ActionType
 from toolgate.jsonvalue import JSONValue
 from toolgate.policy.contracts import Contract, contract_for, contract_for_state_action
@@ -40,24 +40,27 @@ def _moment(value: object) -> str:
     return value
 
 
-def _refuse(value: object) -> object:
-    if value is not None:
-        raise ValueError(NOT_SUPPORTED.partition(":")[0])
-    return value
+class PastCall(Section):
+    """A call that the session has made; ``labels`` are its tool's, where they are left out."""
 
-
-_NotYet = Annotated[Any, BeforeValidator(_refuse), WithJsonSchema({"type": "null"})]
-"""A fact of a later version: nobody is to believe that it was looked at."""
+    tool: Name
+    status: Literal["executing", "succeeded", "failed", "skipped", "in_doubt"] = "succeeded"
+    labels: Names | None = None
 
 
 class SessionFacts(Section):
-    """The session a call is made in; ``age`` is in seconds."""
+    """The session a call is made in; ``age`` is in seconds.
+
+    ``history`` are its last calls, oldest first. ``calls`` and ``total_calls`` are how often it has
+    called each tool, and all of them; what is left out is counted from the others.
+    """
 
     id: Name = "session"
     age: Duration = 0.0
-    labels: _NotYet = None
-    calls: _NotYet = None
-    total_calls: _NotYet = None
+    labels: Names = ()
+    calls: dict[Name, Annotated[int, Field(ge=0, lt=1 << 63)]] | None = None
+    total_calls: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    history: Annotated[tuple[PastCall, ...], BeforeValidator(as_tuple), Field(max_length=50)] = ()
 
 
 class AgentFacts(Section):
@@ -82,7 +85,6 @@ class Situation(Section):
     agent: AgentFacts = AgentFacts()
     now: Annotated[str, BeforeValidator(_moment)] = NOW
     proposal_id: str | None = None
-    history: _NotYet = None
 
     @field_validator("args", "state")
     @classmethod
@@ -104,6 +106,9 @@ class Situation(Section):
     def facts(self, setting: Setting) -> CallFacts:
         """Return the facts that a policy judges, in a given deployment."""
         state: Mapping[str, JSONValue] = {**setting.state, **self.state}
+        session, calls = self.session, self._calls(setting)
+        total = sum(calls.values()) if session.total_calls is None else session.total_calls
+        history = [setting.past_call(c.tool, c.status, c.labels) for c in session.history]
         return CallFacts(
             args=self.args,
             contract=setting.contract(self.type, self.tool),
@@ -112,11 +117,26 @@ class Situation(Section):
             proposal_id=self.proposal_id,
             agent_id=self.agent.id or setting.agent,
             framework=self.agent.framework or setting.framework,
-            session_id=self.session.id,
-            session_age=self.session.age,
+            session_id=session.id,
+            session_age=session.age,
             now=datetime.fromisoformat(self.now),
             state=lambda: state,
+            labels=lambda: sorted(session.labels),
+            calls=lambda: calls,
+            total_calls=lambda: total,
+            history=lambda: history,
         )
+
+    def _calls(self, setting: Setting) -> dict[str, int]:
+        """Return how often each tool was called: 0 for those that a gate would know."""
+        calls = dict.fromkeys(setting.tools, 0)
+        if self.tool is not None:
+            calls[self.tool] = 0
+        if self.session.calls is not None:
+            return calls | self.session.calls
+        for call in self.session.history:
+            calls[call.tool] = calls.get(call.tool, 0) + 1
+        return calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +163,11 @@ class Setting:
         if kind is not ActionType.TOOL_CALL:
             return contract_for_state_action(kind)
         return contract_for(tool or "", self.tools.get(tool or ""))
+
+    def past_call(
+        self, tool: str, status: str, labels: tuple[str, ...] | None = None
+    ) -> dict[str, JSONValue]:
+        """Return a call as a history has it; ``labels`` are the tool's unless given."""
+        if labels is None:
+            labels = self.contract(ActionType.TOOL_CALL, tool).labels
+        return {"tool": tool, "status": status, "labels": list(labels)}

@@ -8,6 +8,9 @@ A case passes when
 3. no rule failed to be evaluated that it does not name under ``errors``. A deny that happens
    because of an error looks like a deny that was meant.
 
+A rule in mode ``observe`` decides nothing here either; what it would do is ``observed``. The mode
+of the gate plays no part: a document is tested as it is enforced.
+
 Coverage tells which rules no case matched, and which conditions no case saw both true and false.
 """
 
@@ -32,7 +35,7 @@ from toolgate.config import GateConfig, ToolEntry
 from toolgate.errors import PolicyError, SchemaError
 from toolgate.fields import Name, Names, Section, Text
 from toolgate.policy.document import Effect
-from toolgate.policy.documents import read_document
+from toolgate.policy.documents import enforced, read_document
 from toolgate.policy.loading import compile_policy
 from toolgate.policy.situation import Setting, Situation
 from toolgate.policy.trace import RuleTrace, trace
@@ -46,7 +49,8 @@ class Expectation(Section):
 
     ``rules`` are all the rules that the verdict names, in any order; ``reason`` a part of its
     reason; ``approvers`` everybody who may approve; ``quorum`` how many must, in all; ``errors``
-    the rules that cannot be evaluated.
+    the rules that cannot be evaluated; ``observed`` what the effect would be if the rules that only
+    observe were enforced, and ``observed_rules`` the rules that the verdict would name then.
     """
 
     effect: Effect
@@ -55,6 +59,13 @@ class Expectation(Section):
     approvers: Names | None = None
     quorum: Annotated[int, Field(ge=1)] | None = None
     errors: Names = ()
+    observed: Effect | None = None
+    observed_rules: Names | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The rules it names."""
+        return [*(self.rules or ()), *self.errors, *(self.observed_rules or ())]
 
     @model_validator(mode="after")
     def _only_a_hold_asks(self) -> Expectation:
@@ -254,7 +265,7 @@ def run_cases(
 
     Raises :class:`PolicyError` when the policy, or a name that a case expects, is wrong.
     """
-    policy = compile_policy(config)
+    policy = compile_policy(enforced(config))
     coverage = coverages.setdefault(policy.digest, Coverages(policy))
     setting = Setting.of(config, file.head.tools)
     _check_names(file, coverage.rules.keys())
@@ -281,7 +292,7 @@ def _check_names(file: CaseFile, rules: Iterable[str]) -> None:
         f"{f'line {placed.line}: ' if placed.line else ''}case {placed.case.name!r}: the policy "
         f"has no rule {name}"
         for placed in file.cases
-        for name in (*(placed.case.expect.rules or ()), *placed.case.expect.errors)
+        for name in placed.case.expect.names
         if name not in known
     ]
     if unknown:
@@ -324,12 +335,21 @@ def _differences(expect: Expectation, verdict: Verdict) -> list[str]:
     quorum = max((group.quorum for group in groups), default=0)
     if expect.quorum is not None and expect.quorum != quorum:
         found.append(f"expected a quorum of {expect.quorum}, got {quorum}")
+    would_be = verdict.observed or verdict
+    if expect.observed is not None and expect.observed != would_be.effect:
+        found.append(
+            f"expected {expect.observed} to be observed, got {would_be.effect}: {would_be.reason}"
+        )
+    elif expect.observed_rules is not None and set(expect.observed_rules) != set(would_be.rules):
+        listed = _listed(expect.observed_rules)
+        found.append(f"expected {listed} to be observed, got {_listed(would_be.rules)}")
+    errors = dict.fromkeys((*verdict.errors, *would_be.errors))
     found += [
         f"rule {error.rule} could not be evaluated: {error.error}"
-        for error in verdict.errors
+        for error in errors
         if error.rule not in expect.errors
     ]
-    erred = {error.rule for error in verdict.errors}
+    erred = {error.rule for error in errors}
     found += [f"rule {name} was evaluated" for name in expect.errors if name not in erred]
     return found
 

@@ -9,6 +9,10 @@ The rules of the decision, in order:
 3. When no rule matches, a level up to ``allow_up_to`` is allowed and everything else is denied.
 4. A rule matches when its ``when`` is true and its ``unless`` is false. When either cannot be
    evaluated, an allow rule does not match, a deny or hold rule does, and the verdict says so.
+5. A rule in mode ``observe`` does not count, as if it were not there. With the whole gate in that
+   mode no deny and no hold rule counts, and what no rule allows is allowed. The floors of rule 2
+   count always. What would be said if everything counted is told beside the verdict, where it
+   differs.
 """
 
 from __future__ import annotations
@@ -97,6 +101,8 @@ class Verdict:
     ``rules`` are the ids of the matching rules of the winning effect, in the document's order; none
     when a floor or ``allow_up_to`` decided. ``reason`` is for the model: it can act on it.
     ``requirement`` is what a hold asks of people. ``policy`` and ``digest`` name the document.
+    ``observed`` is what the verdict would be if all that is only observed were enforced; ``None``:
+    the same effect, by the same rules.
     """
 
     effect: Effect
@@ -106,6 +112,7 @@ class Verdict:
     errors: tuple[RuleError, ...]
     policy: str
     digest: str
+    observed: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ class CompiledRule:
     """A rule ready to be asked: globs, conditions and approval terms resolved.
 
     ``globs`` are what it says of tool calls (None: nothing), ``types`` of actions by their type.
-    ``tools`` are the globs as they are written.
+    ``tools`` are the globs as they are written. ``observed``: it is told of, and decides nothing.
     """
 
     id: str
@@ -126,6 +133,7 @@ class CompiledRule:
     unless: Condition | None
     group: ApproverGroup
     expires: float | None
+    observed: bool = False
 
     @property
     def conditions(self) -> list[Condition]:
@@ -210,11 +218,24 @@ class _Batch:
 
 
 class _Reach:
-    """The rules about one tool (or type of state action), by effect in order of precedence."""
+    """The rules about one tool (or type of state action), by effect in order of precedence.
 
-    __slots__ = ("batches", "rules", "scope", "settled", "verdicts")
+    ``enforced`` are those of them that count; ``None``: all do. A ``lenient`` one allows what no
+    rule allows.
+    """
 
-    def __init__(self, rules: Sequence[CompiledRule], compiler: ConditionCompiler) -> None:
+    __slots__ = ("batches", "enforced", "lenient", "rules", "scope", "settled", "verdicts")
+
+    def __init__(
+        self,
+        rules: Sequence[CompiledRule],
+        compiler: ConditionCompiler,
+        enforced: _Reach | None = None,
+        *,
+        lenient: bool = False,
+    ) -> None:
+        self.enforced = enforced
+        self.lenient = lenient
         self.rules = [rule for effect in _PRECEDENCE for rule in rules if rule.effect == effect]
         self.batches = [
             (effect, _batches([rule for rule in rules if rule.effect == effect], compiler))
@@ -239,15 +260,22 @@ class Policy:
         allow_up_to: int,
         floor: ApprovalRequirement,
         warnings: Sequence[str],
+        observing: bool = False,
     ) -> None:
+        """``observing`` says that the whole gate is in mode ``observe``."""
         self.id = policy_id
         self.digest = digest
         self.warnings = tuple(warnings)
         self.rules = tuple(rules)
         self.allow_up_to = allow_up_to
+        self.observing = observing
         self._compiler = compiler
         self._floor = floor
         self._reaches: dict[tuple[str, str, int], _Reach] = {}
+
+    def counts(self, rule: CompiledRule) -> bool:
+        """Tell whether a rule decides; one that does not is observed."""
+        return not rule.observed and (rule.effect == "allow" or not self.observing)
 
     def decide(self, facts: CallFacts) -> Verdict:
         """Return the verdict on one call; every call gets one, whatever its arguments hold."""
@@ -277,7 +305,11 @@ class Policy:
         reach = self._reaches.get(key)
         if reach is None:
             rules = [rule for rule in self.rules if rule.reaches(action_type, contract.name)]
-            reach = _Reach(rules, self._compiler)
+            enforced = None
+            counting = [rule for rule in rules if self.counts(rule)]
+            if self.observing or len(counting) < len(rules):
+                enforced = _Reach(counting, self._compiler, lenient=self.observing)
+            reach = _Reach(rules, self._compiler, enforced)
             if reach.scope is None:
                 reach.settled = self._judge(contract, reach, None)
             if len(self._reaches) >= _MAX_REACHES:
@@ -286,6 +318,12 @@ class Policy:
         return reach
 
     def _judge(self, contract: Contract, reach: _Reach, call: Any) -> Verdict:
+        verdict = self._weigh(contract, reach, call)
+        if reach.enforced is None:
+            return verdict
+        return _observing(self._weigh(contract, reach.enforced, call), verdict)
+
+    def _weigh(self, contract: Contract, reach: _Reach, call: Any) -> Verdict:
         tool, level = contract.name, contract.level
         errors: list[RuleError] = []
         for effect, batches in reach.batches:
@@ -302,6 +340,9 @@ class Policy:
                 return self._verdict(reach, "hold", tool, (), errors, floor)
         if level <= self.allow_up_to:
             reason = f"level {level} needs no rule (allow_up_to is {self.allow_up_to})"
+            return self._verdict(reach, "allow", tool, (), errors, reason)
+        if reach.lenient:
+            reason = "the gate is in mode observe: what policy denies or holds passes"
             return self._verdict(reach, "allow", tool, (), errors, reason)
         reason = f"no rule allows {tool} (level {level}; allow_up_to is {self.allow_up_to})"
         return self._verdict(reach, "deny", tool, (), errors, reason)
@@ -336,8 +377,27 @@ def combined(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
     """Return the verdict on an action of which several things are judged together.
 
     ``others`` are the verdicts on what else it would do, by a phrase that names that. Deny beats
-    hold beats allow; every hold's requirement must be met, so the shortest expiry counts.
+    hold beats allow; every hold's requirement must be met, so the shortest expiry counts. What
+    would be said if everything observed were enforced is combined in the same way.
     """
+    found = _combined(verdict, others)
+    if all(item.observed is None for item in (verdict, *others.values())):
+        return found
+    others = {phrase: item.observed or item for phrase, item in others.items()}
+    return _observing(found, _combined(verdict.observed or verdict, others))
+
+
+def _observing(verdict: Verdict, would_be: Verdict) -> Verdict:
+    """Return a verdict with what it would be beside it, where that differs."""
+    same = (verdict.effect, verdict.rules, verdict.errors) == (
+        would_be.effect,
+        would_be.rules,
+        would_be.errors,
+    )
+    return replace(verdict, observed=None if same else would_be)
+
+
+def _combined(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
     judged = {"": verdict, **others}
     effect = min((item.effect for item in judged.values()), key=_PRECEDENCE.index)
     winning = {phrase: item for phrase, item in judged.items() if item.effect == effect}

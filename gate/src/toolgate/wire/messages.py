@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from pydantic_core import to_json
 
@@ -50,8 +49,7 @@ _BEGINNING = re.compile(
 """How a message begins that is written in the usual order; then its id is known for sure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A request, which is always answered."""
 
     id: RequestId
@@ -59,16 +57,14 @@ class Request:
     params: dict[str, JSONValue]
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(NamedTuple):
     """A message that is never answered."""
 
     method: str
     params: dict[str, JSONValue]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer to one of our requests: a result, or an error."""
 
     id: RequestId
@@ -76,8 +72,7 @@ class Reply:
     error: RPCError | None
 
 
-@dataclass(frozen=True, slots=True)
-class Invalid:
+class Invalid(NamedTuple):
     """A line that is none of these: what to answer, and to which id if one could be made out."""
 
     id: RequestId | None

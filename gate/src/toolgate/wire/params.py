@@ -47,6 +47,14 @@ class State(Params):
     keys: list[str] | None = None
 
 
+class Observe(Params):
+    """Tell of content that came into the session. A body's documents have this form too."""
+
+    text: str
+    source: str | None = None
+    trust: Literal["untrusted", "trusted"] = "untrusted"
+
+
 class Checkpoint(Params):
     """Keep the session's state under a name."""
 

@@ -118,7 +118,8 @@ class Peer:
                         )
                     )
                     return
-                self._serving[identifier] = asyncio.ensure_future(self._answer(message))
+                answering = asyncio.get_running_loop().create_task(self._answer(message))
+                self._serving[identifier] = answering
             case Notification(method, params):
                 self._handler.handle_notification(method, params)
             case Invalid():

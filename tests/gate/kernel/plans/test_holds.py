@@ -277,9 +277,45 @@ async def test_resume_by_a_client_without_the_tool_says_so_and_the_hold_stays(
         assert told["error"]["kind"] == "unregistered_tool"
         assert "register it" in told["error"]["message"]
         await World().equip(bare_gate, "pay")
-        without_step = await bare_gate.request("resume", uid=of(held, "a")["uid"])
+        without_step = await bare_gate.request("resume", uid=of(held, "a")["uid"], wait_ms=None)
+        ran = list(bare_gate.ran)
+        await World().equip(bare_gate, "step")
+        done = (await bare_gate.request("resume", uid=held["uid"]))["proposal"]
     assert statuses(told["proposal"]) == ["held", "proposed"]
-    assert kinds(without_step["proposal"]) == [None, "unregistered_tool"]
+    assert without_step["error"]["details"] == {"tools": ["step"]}
+    assert statuses(without_step["proposal"]) == ["held", "proposed"]
+    assert ran == []
+    assert statuses(done) == ["succeeded", "succeeded"]
+
+
+async def test_plan_is_not_resumed_by_a_client_that_could_not_compensate_it(tmp_path: Path) -> None:
+    undo: dict[str, Any] = {
+        "reversibility": "compensable",
+        "compensation": {"type": "tool", "tool": "undo", "parameters": {}},
+    }
+    async with Driver(tmp_path, plan_config()) as gate:
+        await World().equip(gate, "pay", "step", "undo")
+        held = await propose(gate, call("a", **undo), call("b", "pay"), FAIL)
+        gate.approve(of(held, "b")["uid"], ALICE, tmp_path)
+    async with Driver(tmp_path, plan_config()) as bare_gate:
+        await World().equip(bare_gate, "pay")
+        told = await bare_gate.request("resume", uid=held["uid"])
+        ran = list(bare_gate.ran)
+        await World().equip(bare_gate, "undo")
+        done = (await bare_gate.request("resume", uid=held["uid"]))["proposal"]
+    assert (told["error"]["kind"], ran) == ("unregistered_tool", [])
+    assert done["status"] == "aborted"
+    assert [item["status"] for item in done["rollback"]["compensations"]] == ["succeeded"]
+
+
+async def test_tool_that_nobody_had_from_the_beginning_is_not_waited_for(tmp_path: Path) -> None:
+    async with Driver(tmp_path, plan_config()) as gate:
+        await World().equip(gate, "pay")
+        held = await propose(gate, call("a", "pay"), call("b", "step nobody has", **SKIP))
+        gate.approve(of(held, "a")["uid"], ALICE, tmp_path)
+        done = (await gate.request("resume", uid=held["uid"]))["proposal"]
+    assert done["status"] == "completed"
+    assert kinds(done) == [None, "unregistered_tool"]
 
 
 async def test_everything_is_looked_at_again_when_an_action_is_released(tmp_path: Path) -> None:

@@ -1,0 +1,216 @@
+"""What has happened in a session, as rules may ask for it: its labels, its calls, its history.
+
+A *call* is a tool call that a gate has claimed, whatever came of it: what was denied, is held, or
+was given a recorded result is none, and neither is a state action. It is counted in the transaction
+that claims it, so that nobody decides on a count that has moved on.
+
+The calls of a session are counted from the first time that a rule asks for them: then the count is
+made of the session's actions, and every gate of the session goes on with it from there.
+
+A session is given labels by what comes into it: by tools whose contract says so (``emits``), and by
+content that is not trusted (:data:`UNTRUSTED`). What it has been given it keeps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+from toolgate import jsonvalue
+from toolgate.ir import ActionType
+from toolgate.journal.events import EventKind
+from toolgate.journal.journal import Reader, Transaction
+from toolgate.journal.records import ActionRecord, LabelRecord, SessionRecord, UsageRecord
+from toolgate.jsonvalue import JSONValue
+from toolgate.kernel.records import content_digest
+from toolgate.kernel.tools import ToolRegistry
+
+UNTRUSTED: Final = "untrusted"
+"""The label of a session that untrusted content has come into."""
+
+HISTORY: Final = 50
+"""So many of a session's last calls can rules look at."""
+
+_STATE_ACTIONS: Final = frozenset(ActionType) - {ActionType.TOOL_CALL}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Content that came into a session: from a tool, or from anywhere else, as ``source`` says."""
+
+    text: str
+    source: str | None = None
+    trust: Literal["untrusted", "trusted"] = "untrusted"
+
+
+class Past:
+    """One session's past, at the moment of a decision; nothing is read before it is asked for."""
+
+    __slots__ = ("_reader", "_session", "_tools", "_tx")
+
+    def __init__(
+        self,
+        reader: Reader,
+        session: SessionRecord,
+        tools: ToolRegistry,
+        tx: Transaction | None = None,
+    ) -> None:
+        """With ``tx``, a count that is made is kept in it; it is the ``reader``, then."""
+        self._reader = reader
+        self._session = session
+        self._tools = tools
+        self._tx = tx
+
+    def labels(self) -> list[str]:
+        """Return the session's labels, sorted."""
+        return labels_of(self._reader, self._session.session)
+
+    def calls(self) -> dict[str, int]:
+        """Return how often each tool was called; 0 for one that is known and was not."""
+        return {**dict.fromkeys(self._tools.known, 0), **self._count()["calls"]}
+
+    def total_calls(self) -> int:
+        """Return how many calls there were."""
+        return sum(self._count()["calls"].values())
+
+    def history(self) -> list[dict[str, JSONValue]]:
+        """Return the last calls, at most :data:`HISTORY`, oldest first."""
+        actions = (self._reader.action(uid) for uid in self._count()["last"])
+        return [
+            {
+                "tool": action.tool,
+                "status": action.status,
+                "labels": list(self._tools.contract(action.tool).labels),
+            }
+            for action in actions
+            if action is not None
+        ]
+
+    def _count(self) -> dict[str, Any]:
+        known = self._reader.usage(_name(self._session.session))
+        if known is not None:
+            data: dict[str, Any] = jsonvalue.parse(known.data)
+            return data
+        calls: dict[str, int] = {}
+        started = sorted(_started(self._reader, self._session))
+        for _, _, tool in started:
+            calls[tool] = calls.get(tool, 0) + 1
+        count = {"calls": calls, "last": [uid for _, uid, _ in started[-HISTORY:]]}
+        if self._tx is not None:
+            _keep(self._tx, self._session.session, count)
+        return count
+
+
+def labels_of(reader: Reader, session: str) -> list[str]:
+    """Return a session's labels, sorted."""
+    return [record.label for record in reader.labels(session)]
+
+
+def count_call(tx: Transaction, record: ActionRecord) -> None:
+    """Count a call that has just been claimed, if anybody has ever asked for its session's."""
+    known = tx.usage(_name(record.session))
+    if known is None:
+        return
+    count: dict[str, Any] = jsonvalue.parse(known.data)
+    calls = count["calls"]
+    calls[record.tool] = calls.get(record.tool, 0) + 1
+    count["last"] = [*count["last"], record.uid][-HISTORY:]
+    _keep(tx, record.session, count)
+
+
+def add_labels(
+    tx: Transaction,
+    session: str,
+    labels: Iterable[str],
+    source: dict[str, JSONValue],
+    action: str | None = None,
+) -> None:
+    """Give a session labels, those that it has not; ``source`` tells where they come from.
+
+    ``action`` is the action that the events are about: its last event is written after this.
+    """
+    known = labels_of(tx, session)
+    for label in sorted(set(labels).difference(known)):
+        data: dict[str, JSONValue] = {"label": label, "source": source}
+        seq = tx.append(EventKind.LABEL_ADDED, data, session=session, action=action)
+        tx.insert(LabelRecord(session, label, tx.now, seq))
+
+
+def observe(tx: Transaction, session: str, document: Document, action: str | None = None) -> None:
+    """Journal that content came into a session, by its digest; untrusted content labels it."""
+    text = document.text.encode()
+    digest = "sha256:" + hashlib.sha256(text).hexdigest()
+    data: dict[str, JSONValue] = {"digest": digest, "length": len(text), "trust": document.trust}
+    if document.source is not None:
+        data["source"] = document.source
+    tx.append(EventKind.OBSERVATION_RECORDED, data, session=session, action=action)
+    if document.trust == "untrusted":
+        add_labels(tx, session, (UNTRUSTED,), {"observation": digest}, action)
+
+
+def take_in(
+    tx: Transaction,
+    record: ActionRecord,
+    emits: Iterable[str],
+    documents: Iterable[Document] = (),
+) -> None:
+    """Take what a body has brought into its session; the action's own last event comes after."""
+    for document in documents:
+        observe(tx, record.session, document, record.uid)
+    if emits:
+        add_labels(tx, record.session, emits, {"action": record.uid}, record.uid)
+
+
+def take_over(tx: Transaction, session: str, uid: str) -> None:
+    """Give a session what an action of another one has brought, as it is told its outcome.
+
+    ``uid`` may be a proposal's; then it is told those of all its actions.
+    """
+    uids = [uid] if tx.proposal(uid) is None else [action.uid for action in tx.actions_of(uid)]
+    for name in uids:
+        add_labels(tx, session, brought_by(tx, name), {"action": name})
+
+
+def brought_by(tx: Transaction, uid: str) -> set[str]:
+    """Return the labels that an action has brought, or could have, by its own log."""
+    labels: set[str] = set()
+    for event in tx.store.events(action=uid):
+        data = jsonvalue.parse(tx.event(event.seq).data)
+        labels.update(data.get("emits", ()))
+        if event.kind == EventKind.OBSERVATION_RECORDED and data["trust"] == "untrusted":
+            labels.add(UNTRUSTED)
+    return labels
+
+
+def emitted(tx: Transaction, uid: str) -> list[str]:
+    """Return what the contract of an action's tool emitted when the action was last started."""
+    event = tx.last_event(uid, EventKind.ACTION_EXECUTING)
+    labels: list[str] = [] if event is None else jsonvalue.parse(event.data).get("emits", [])
+    return labels
+
+
+def _started(reader: Reader, session: SessionRecord) -> Iterator[tuple[int, str, str]]:
+    """Yield the place, uid and tool of every call of a session."""
+    for record in reader.actions_since(f"{session.opened_at // 1000:011x}"):
+        if record.session == session.session and record.attempts > 0 and _calls_tool(record):
+            event = reader.last_event(record.uid, EventKind.ACTION_EXECUTING)
+            yield record.last_seq if event is None else event.seq, record.uid, record.tool
+
+
+def _calls_tool(record: ActionRecord) -> bool:
+    # A tool may have the name of a state action; then the digest tells which it is.
+    return record.tool not in _STATE_ACTIONS or record.content == content_digest(
+        record.tool, record.args
+    )
+
+
+def _keep(tx: Transaction, session: str, count: dict[str, Any]) -> None:
+    tx.put(UsageRecord(_name(session), jsonvalue.canonical(count), tx.seq))
+
+
+@lru_cache(maxsize=64)
+def _name(session: str) -> str:
+    return jsonvalue.canonical(["calls", session]).decode()
