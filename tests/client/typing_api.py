@@ -15,6 +15,7 @@ from toolgate_client import (
     Cost,
     Decision,
     Difference,
+    Document,
     Equivalence,
     ErrorInfo,
     ExternalEffect,
@@ -24,6 +25,7 @@ from toolgate_client import (
     GateStartError,
     Hold,
     Issue,
+    Observed,
     Optimized,
     Outcome,
     ProposalResult,
@@ -31,6 +33,7 @@ from toolgate_client import (
     Ranked,
     Removed,
     Restored,
+    Result,
     Rollback,
     Verification,
     default_encoder,
@@ -74,6 +77,10 @@ def using(client: GateClient) -> None:
     client.resume("u", wait=None, body=body, max_workers=4)
     client.resume("u", 5.0)  # type: ignore[call-arg]
     assert_type(client.withdraw("u"), Outcome)
+    assert_type(client.observe("text", source="a mail", trust="trusted"), list[str])
+    client.observe("text", trust="somewhat")  # type: ignore[arg-type]
+    assert_type(Result({"a": 1}, documents=[Document("text", source="a page")]).output, Any)
+    Document("text", trust="somewhat")  # type: ignore[arg-type]
     assert_type(client.holds("pending"), list[Hold])
     client.ping()
     client.close()
@@ -132,6 +139,8 @@ def reading(outcome: Outcome) -> None:
     assert_type(outcome.error, ErrorInfo | None)
     assert_type(outcome.hold, Hold | None)
     assert_type(outcome.decision, Decision | None)
+    if outcome.decision is not None:
+        assert_type(outcome.decision.observed, Observed | None)
     assert_type(outcome.exception, Exception | None)
     assert_type(outcome.duration_ms, float | None)
     assert_type(outcome.attempts, int)

@@ -22,6 +22,7 @@ from toolgate.embedding import (
     ActionProposal,
     ActionStatus,
     ConfigError,
+    Document,
     InvalidInput,
     JournalTampered,
     JSONError,
@@ -29,9 +30,11 @@ from toolgate.embedding import (
     KeyConflict,
     Outcome,
     OutcomeKind,
+    PolicyError,
     ProposalStatus,
     ToolConflict,
     ToolgateError,
+    ToolOutput,
     ToolRun,
     ToolSchema,
     TooManyCalls,
@@ -134,6 +137,31 @@ async def test_allowed_call_runs_in_the_program_and_is_in_the_journal(world: Wor
     assert (outcome.status, outcome.output) == (ActionStatus.SUCCEEDED, "search did it")
     assert world.ran == [("search", {"query": "gates"})]
     assert world.events(outcome.uid)[-2:] == ["action.executing", "action.succeeded"]
+    assert world.is_whole()
+
+
+async def test_a_changed_document_is_reloaded_on_request_and_a_broken_one_is_refused(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "policy.yaml"
+    rule = {"id": "s", "tools": ["search"], "effect": "allow"}
+    file.write_text(yaml.safe_dump({"version": 1, "id": "doc", "rules": [rule]}))
+    world = World(tmp_path, policy={"file": str(file)})
+    async with world.kernel() as kernel:
+        await registered(kernel, "search")
+        allowed = await kernel.govern("search", {})
+        file.write_text("rules: [")
+        with pytest.raises(PolicyError):
+            await kernel.reload_policy()
+        still = await kernel.govern("search", {})
+        rule["effect"] = "deny"
+        file.write_text(yaml.safe_dump({"version": 1, "id": "doc", "rules": [rule]}))
+        digest = await kernel.reload_policy()
+        denied = await kernel.govern("search", {})
+    assert [allowed.status, still.status] == [ActionStatus.SUCCEEDED] * 2
+    assert denied.status is ActionStatus.REJECTED
+    assert denied.decision is not None
+    assert denied.decision["digest"] == digest
     assert world.is_whole()
 
 
@@ -958,3 +986,63 @@ def test_the_public_face_is_exactly_what_is_named() -> None:
     assert public - {"bodies", "calls", "given", "kernel"} == set(embedding.__all__)
     for name in embedding.__all__:
         assert getattr(embedding, name).__doc__ or name in {"Executor", "Proposal", "State"}
+
+
+WARY = {
+    "id": "wary",
+    "tools": ["search"],
+    "when": '"untrusted" in session.labels',
+    "effect": "deny",
+}
+
+
+def wary(folder: Path) -> World:
+    """Return a world in which nothing is searched for once untrusted content was read."""
+    rules = [*config()["policy"]["rules"], WARY]
+    return World(folder, policy={"rules": rules})
+
+
+async def test_body_tells_what_it_has_read_and_later_calls_are_judged_by_it(
+    tmp_path: Path,
+) -> None:
+    world = wary(tmp_path)
+
+    async def read(run: ToolRun) -> ToolOutput:
+        return ToolOutput({"title": "a page"}, (Document("Ignore.", "https://evil.example"),))
+
+    world.bodies["search"] = read
+    async with world.kernel() as kernel:
+        await kernel.register_tool({"name": "search"})
+        first = await kernel.govern("search", {"q": 1})
+        second = await kernel.govern("search", {"q": 2})
+    assert first.output == {"title": "a page"}
+    assert second.error is not None
+    assert second.error.kind is OutcomeKind.POLICY_DENIED
+
+
+@pytest.mark.parametrize("documents", [("text",), 7, (Document(7),), (Document("x", trust="y"),)])  # type: ignore[arg-type]
+async def test_wrong_documents_are_a_failure_of_the_body(tmp_path: Path, documents: Any) -> None:
+    world = wary(tmp_path)
+
+    async def read(run: ToolRun) -> ToolOutput:
+        return ToolOutput("x", documents)
+
+    world.bodies["search"] = read
+    async with world.kernel() as kernel:
+        await kernel.register_tool({"name": "search"})
+        outcome = await kernel.govern("search", {})
+    assert outcome.status is ActionStatus.FAILED
+    assert outcome.error is not None
+    assert "wrong documents" in outcome.error.message
+
+
+async def test_observed_content_labels_the_kernels_session(tmp_path: Path) -> None:
+    async with wary(tmp_path).kernel() as kernel:
+        await kernel.register_tool({"name": "search"})
+        assert await kernel.observe("hello", trust="trusted") == []
+        before = await kernel.govern("search", {"q": 1})
+        assert await kernel.observe("a mail", source="mail 7") == ["untrusted"]
+        after = await kernel.govern("search", {"q": 2})
+        with pytest.raises(InvalidInput):
+            await kernel.observe(7)  # type: ignore[arg-type]
+    assert (before.status, after.status) == (ActionStatus.SUCCEEDED, ActionStatus.REJECTED)

@@ -104,9 +104,11 @@ class Gate:
         self._encoder = encoder
         # Not before there is a gate: dataclasses take most of the time of importing this package,
         # and the gate's process is busy starting meanwhile.
+        from toolgate_client._documents import Result
         from toolgate_client._models import outcome_from_wire
 
         self._outcome = outcome_from_wire
+        self._result_type = Result
         self._undertaker = Waiter()
 
     # --- what calls need to know
@@ -162,7 +164,7 @@ class Gate:
         ran: Ran = {}
         for run in list(call.runs):
             raised = run.raised if isinstance(run.raised, Exception) else None
-            ran[run.uid] = (run.returned, raised)
+            ran[run.uid] = ([self._told(value)[0] for value in run.returned], raised)
             if run.answered:
                 run.raised = None  # it refers, by its traceback, to what refers to this run
         try:
@@ -298,7 +300,8 @@ class Gate:
         """Answer a run whose body has ended."""
         if run.returned:
             try:
-                self.core.reply(run, self._encoder(run.returned[0]))
+                output, documents = self._told(run.returned[0])
+                self.core.reply(run, self._encoder(output), documents)
             except Exception as error:  # noqa: BLE001 - an encoder is the user's code
                 run.raised = error
                 text = f"the body returned, but its result cannot be sent: {text_of(error)}"
@@ -318,6 +321,12 @@ class Gate:
             if inner.gate is self:
                 yield inner
             inner = inner.outer
+
+    def _told(self, returned: Any) -> tuple[Any, list[dict[str, str]]]:
+        """What a body returned: the caller's output, and the documents that the gate is told of."""
+        if not isinstance(returned, self._result_type):
+            return returned, []
+        return returned.output, [document.to_wire() for document in returned.documents]
 
     def _result(self, call: Call) -> Any:
         response = call.response or {}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from toolgate_client._bodies import Body
+    from toolgate_client._documents import Trust
     from toolgate_client._models import Hold, Outcome
     from toolgate_client._transport import GateProcess
 
@@ -164,8 +165,9 @@ class GateClient(PlanMethods):
     ) -> dict[str, Any]:
         """Make a tool known to the gate; returns its effective contract.
 
-        ``body`` takes the arguments as a dictionary and returns any value. ``parameters`` and
-        ``returns`` are JSON Schemas. Registering the same again replaces the body.
+        ``body`` takes the arguments as a dictionary and returns any value, or a :class:`Result`
+        with what it has read. ``parameters`` and ``returns`` are JSON Schemas. Registering the same
+        again replaces the body.
 
         ``idempotent`` says that a call that succeeded in this session need not be made again: the
         repeat gets its result; ``cache_ttl`` says so for as many seconds. ``rate_limit`` is
@@ -268,6 +270,28 @@ class GateClient(PlanMethods):
         """Take back a held action: no approval runs it any more. Returns what it has become."""
         gate = self._usable()
         return gate.act("withdraw", {"uid": uid}, lambda: Call(gate, f"the withdrawal of {uid}"))
+
+    def observe(
+        self,
+        text: str,
+        *,
+        source: str | None = None,
+        trust: Trust = "untrusted",
+    ) -> list[str]:
+        """Tell the gate that content came into the session; returns the labels it has then.
+
+        For what did not come by a tool: a mail that starts the agent, an uploaded file. (A body
+        tells of what it has read with :class:`Result`.) ``untrusted`` content gives the session the
+        label ``untrusted``. The journal keeps the digest of the text, its length and ``source``.
+        """
+        from toolgate_client._documents import Document
+
+        document = Document(text, source, trust)
+        result = self._usable().ask("observe", document.to_wire(), "the observation")
+        try:
+            return [str(label) for label in result["labels"]]
+        except (KeyError, TypeError) as error:
+            raise ProtocolError(f"the gate's answer has no labels: {result!r}") from error
 
     def holds(self, status: str | None = None) -> list[Hold]:
         """The holds of this gate's journal, optionally of one ``status`` such as ``pending``."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import count
 
@@ -196,13 +196,14 @@ class Core:
         self._pending[box.id] = box
         self.outbox.append(Outgoing(data))
 
-    def reply(self, run: Run, output: Any) -> None:
-        """Answer a run with its body's result, as JSON.
+    def reply(self, run: Run, output: Any, documents: Sequence[Mapping[str, str]] = ()) -> None:
+        """Answer a run with its body's result, as JSON, and what the body has read.
 
         Raises ``TypeError`` or ``ValueError`` like :meth:`request`; the run is not answered then.
         """
         what = f"the result of tool {run.tool!r}"
-        data = self._line(b'"id":%d,"result":' % run.id, {"output": output}, what)
+        result = {"output": output, "documents": documents} if documents else {"output": output}
+        data = self._line(b'"id":%d,"result":' % run.id, result, what)
         if self.max_message_bytes is not None and len(data) > self.max_message_bytes:
             raise ValueError(
                 f"{what} is too large: {len(data)} bytes, and the gate takes at most "

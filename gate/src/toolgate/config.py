@@ -51,10 +51,13 @@ from toolgate.sourcefile import (
 )
 
 _UNSUPPORTED: Mapping[str, frozenset[str]] = {
-    "tools.*": frozenset({"emits", "redact"}),
+    "tools.*": frozenset({"redact"}),
     "approvals": frozenset({"allow_unsigned"}),
 }
 """Keys of the design that this version does not enforce, by the section they belong to."""
+
+Mode: TypeAlias = Literal["enforce", "observe"]
+"""Whether what policy says is done, or only told."""
 
 NOT_SUPPORTED = "not supported by this version of toolgate: it would not be enforced"
 
@@ -143,14 +146,16 @@ class RateLimitEntry(RateLimit):
 class ToolEntry(Section):
     """What the operator says of one tool. The defaults are the conservative contract.
 
-    ``timeout`` and ``cache_ttl`` are in seconds. ``retries`` is how often a failed call is
-    attempted again, also when no plan asks for it; where one does, the smaller number counts.
+    ``emits`` are labels that a session gets once the tool has run in it. ``timeout`` and
+    ``cache_ttl`` are in seconds. ``retries`` is how often a failed call is attempted again, also
+    when no plan asks for it; where one does, the smaller number counts.
     """
 
     level: Annotated[int, Field(ge=0, le=5)] = 3
     reversibility: Literal["irreversible", "compensable", "reversible"] = "irreversible"
     blast_radius: Literal["self", "session", "project", "external"] = "external"
     labels: Names = ()
+    emits: Names = ()
     parameters: dict[str, Any] | None = None
     idempotent: bool = False
     timeout: PositiveDuration = 120.0
@@ -309,7 +314,7 @@ class GateConfig(Section):
         Field(validate_default=True),
         WithJsonSchema({"type": "string", "pattern": r"^(file|env):.+|\$\{"}),
     ] = "file:.toolgate/journal.key"  # type: ignore[assignment]
-    mode: Literal["enforce"] = "enforce"
+    mode: Mode = "enforce"
     state: dict[str, Any] = Field(default_factory=dict)
     tools: dict[Name, ToolEntry] = Field(default_factory=dict)
     policy: PolicySection = PolicySection()
@@ -383,16 +388,14 @@ def _validate(source: SourceFile, folder: Path, environment: Mapping[str, str]) 
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             location = tuple(part for part in detail["loc"] if part != "[key]")
-            unsupported = _is_unsupported(location, detail["input"])
+            unsupported = _is_unsupported(location)
             problems.add(location, NOT_SUPPORTED if unsupported else message(detail))
     if config is None or problems:
         raise ConfigError(source.name, list(problems))
     return config
 
 
-def _is_unsupported(location: Location, given: object) -> bool:
-    if location == ("mode",):
-        return given == "observe"
+def _is_unsupported(location: Location) -> bool:
     if not location:
         return False
     *section, key = location

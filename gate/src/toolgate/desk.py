@@ -21,6 +21,7 @@ from toolgate.journal.events import Event
 from toolgate.journal.opening import inspect_journal
 from toolgate.journal.records import ApprovalRow
 from toolgate.kernel.holds import HoldView, view_hold
+from toolgate.kernel.plan_list import ProposalView, view_proposal
 from toolgate.kernel.plan_view import PlanView, view_plan
 from toolgate.kernel.records import count
 from toolgate.signatures.keys import load_private_key, public_key_text
@@ -38,7 +39,7 @@ class Answered:
 
 
 class Desk:
-    """One project's holds, for the people who answer them."""
+    """One project's holds, for the people who answer them, and the proposals they belong to."""
 
     def __init__(self, config: GateConfig) -> None:
         """Open the deployment's journal; raises :class:`~toolgate.errors.JournalError`."""
@@ -78,6 +79,8 @@ class Desk:
         if record is None:
             action = reader.action(name)
             record = None if action is None or action.hold is None else reader.hold(action.hold)
+        if record is None:
+            self._refuse_proposal(name)
         view = None if record is None else view_hold(reader, record, self._pinned, clock.now())
         if view is None or view.project != self._config.project:
             raise ApprovalError(
@@ -85,6 +88,38 @@ class Desk:
                 f"named {name!r}"
             )
         return view
+
+    def _refuse_proposal(self, name: str) -> None:
+        """Say which holds a proposal has: an answer is to one of them."""
+        reader = self._journal.reader
+        record = reader.proposal(name)
+        if record is None or record.project != self._config.project:
+            return
+        held = [reader.action(uid) for uid in view_proposal(reader, record).held]
+        told = ", ".join(
+            f"{action.hold} ({action.tool}, action {action.uid})" for action in held if action
+        )
+        raise ApprovalError(
+            f"{name} is a proposal ({record.proposal_id}), and an answer is to one hold: "
+            f"{f'name one of its own, {told}' if told else 'it has none at this moment'}"
+        )
+
+    def proposals(self, status: str | None = None) -> Iterator[ProposalView | JournalTampered]:
+        """Iterate over the proposals of one status (``None``: of all), in the order they came.
+
+        Where one does not verify there is what is wrong with it.
+        """
+        reader, after = self._journal.reader, None
+        while records := reader.proposals(status, PAGE, after):
+            for _, record in records:
+                try:
+                    view = view_proposal(reader, record)
+                except JournalTampered as error:
+                    yield error
+                    continue
+                if view.project == self._config.project:
+                    yield view
+            after = records[-1][0]
 
     def plan(self, view: HoldView) -> PlanView | None:
         """Return the proposal that a held action belongs to; a single call has none.

@@ -16,6 +16,7 @@ from toolgate.errors import JournalError, JournalTampered, SchemaError
 from toolgate.ir import ActionProposal, CostTarget, ToolSchema
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.engine import ToolRun
+from toolgate.kernel.past import Document
 from toolgate.kernel.recording import Unrecorded
 from toolgate.kernel.result import ToolError, ToolLost, ToolOutput, ToolReply
 from toolgate.kernel.steps import KeyConflict
@@ -28,6 +29,7 @@ from toolgate.wire.params import (
     Equivalent,
     Govern,
     Holds,
+    Observe,
     Optimize,
     Propose,
     Rank,
@@ -70,7 +72,7 @@ class Gate:
         self._config = config
         self._transport = transport
         self.peer = Peer(transport.send, self, config.limits.max_message_bytes)
-        self.runtime = Runtime(config, self)
+        self.runtime = Runtime(config, self, log)
         self._cancelled_early: set[RequestId] = set()
         self._tampering: set[str] = set()
         self._odd_messages = 0
@@ -98,8 +100,14 @@ class Gate:
                 "warnings": self._warnings(),
             },
         )
+        self.runtime.reloader.watch()
         await self._closed.wait()
         await self._transport.close()
+
+    def reload(self) -> None:
+        """Reload the policy document: for signals."""
+        if self._closing is None:
+            self._in_background(self.runtime.reloader.ask())
 
     def stop(self, reason: str) -> None:
         """Shut down as the client's ``shutdown`` does: for signals."""
@@ -257,6 +265,12 @@ class Gate:
         asked = read_params(Withdraw, params)
         return (await self.runtime.engine.withdraw(asked.uid)).to_json()
 
+    async def _observe(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        self._refuse_when_closing()
+        asked = read_params(Observe, params)
+        document = Document(asked.text, asked.source, asked.trust)
+        return {"labels": list(await self.runtime.observe(document))}
+
     async def _state(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         return self.runtime.state(read_params(State, params).keys)
 
@@ -273,7 +287,8 @@ class Gate:
 
     async def _verify(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Verify, params)
-        found = self.runtime.verify(_plan(asked.proposal), asked.state, asked.max_actions)
+        proposal = _plan(asked.proposal)
+        found = self.runtime.verify(proposal, asked.state, asked.max_actions, asked.proposal)
         return found.to_json()
 
     async def _simulate(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
@@ -296,7 +311,7 @@ class Gate:
             _plan(candidate, "candidates", str(place))
             for place, candidate in enumerate(asked.candidates)
         ]
-        ranking = self.runtime.rank(plans, target, asked.state)
+        ranking = self.runtime.rank(plans, target, asked.state, asked.candidates)
         return {"ranking": [item.to_json() for item in ranking]}
 
     async def _holds(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
@@ -319,6 +334,7 @@ class Gate:
         "resume": _resume,
         "withdraw": _withdraw,
         "propose": _propose,
+        "observe": _observe,
         "state": _state,
         "checkpoint": _checkpoint,
         "restore": _restore,
@@ -425,4 +441,24 @@ def _tool_reply(reply: Reply | None) -> ToolReply:
         )
     if not isinstance(reply.result, dict) or "output" not in reply.result:
         return ToolError("the client's reply to run_tool has no `output`", "ProtocolError")
-    return ToolOutput(reply.result["output"])
+    output, sent = reply.result["output"], reply.result.get("documents")
+    if sent is None:
+        return ToolOutput(output)
+    try:
+        return ToolOutput(output, _documents(sent))
+    except RPCError as error:
+        told = f"the client's reply to run_tool has wrong documents: {error.message}"
+        return ToolError(told, "ProtocolError")
+
+
+def _documents(sent: JSONValue) -> tuple[Document, ...]:
+    """Return what a body has read; raises :class:`RPCError`."""
+    if not isinstance(sent, list):
+        raise bad_params(["documents: must be a list"])
+    return tuple(
+        [
+            Document(read.text, read.source, read.trust)
+            for place, item in enumerate(sent)
+            for read in (read_params(Observe, item, "documents", str(place)),)
+        ]
+    )

@@ -65,6 +65,10 @@ class OutcomeKind(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
+LONGEST_MS = 10**12
+"""Milliseconds, some thirty years: a longer time is a mistake, and would not fit a timer."""
+
+
 class FailureBehavior(StrEnum):
     """What a failed action means for its proposal."""
 
@@ -173,7 +177,7 @@ class Action(_Model):
     idempotent: bool = False
     max_retries: Annotated[int, Field(ge=0, le=1000)] = 3
     failure_behavior: Annotated[FailureBehavior, Field(strict=False)] = FailureBehavior.ABORT
-    timeout_ms: Annotated[int, Field(ge=1)] | None = None
+    timeout_ms: Annotated[int, Field(ge=1, le=LONGEST_MS)] | None = None
     reversibility: Reversibility = "irreversible"
     compensation: Compensation | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)

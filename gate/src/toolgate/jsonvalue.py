@@ -21,6 +21,10 @@ from toolgate.errors import JSONError
 JSONValue: TypeAlias = Any
 """``None``, ``bool``, ``int``, ``float``, ``str``, ``list`` or ``dict`` with string keys."""
 
+_EACH = 16
+MAX_DEPTH = 200
+"""Levels of arrays and objects in one JSON text; what is deeper is neither read nor written."""
+
 # That both ways begin with one digit is what makes the search fast.
 _MAY_OVERFLOW = re.compile(rb"[0-9](?:[eE]\+?[0-9]{2}|[0-9]{299})")
 _STRICT = (
@@ -38,7 +42,8 @@ def parse(text: bytes) -> JSONValue:
     """Parse one JSON text (UTF-8).
 
     Raises :class:`JSONError` for a syntax error, trailing text, an object with a key twice, ``NaN``
-    or ``Infinity``, a number beyond a double's range, a lone surrogate, or nesting deeper than 200.
+    or ``Infinity``, a number beyond a double's range, a lone surrogate, or nesting deeper than
+    :data:`MAX_DEPTH`.
     """
     try:
         value = jiter.from_json(
@@ -53,12 +58,18 @@ def parse(text: bytes) -> JSONValue:
 
 
 def canonical(value: JSONValue) -> bytes:
-    """Return the canonical bytes of ``value``; raises :class:`JSONError` when it is not JSON."""
+    """Return the canonical bytes of ``value``, which :func:`parse` can read.
+
+    Raises :class:`JSONError` when it is not JSON, or nested deeper than :data:`MAX_DEPTH`.
+    """
     try:
         text = orjson.dumps(value, option=_STRICT)
     except TypeError:
         # orjson knows 64-bit integers only; the standard library knows them all, but is slower.
-        return _canonical_slowly(value)
+        text = _canonical_slowly(value)
+    # Few brackets cannot be nested deeply: only the rest has to be walked through.
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and too_deep(value, MAX_DEPTH):
+        raise JSONError(f"nested deeper than {MAX_DEPTH} levels")
     if b"null" in text and not _finite(value):
         # orjson writes null for NaN and the infinities.
         raise JSONError("not a JSON value: a number is not finite")
@@ -92,6 +103,42 @@ def equal(left: JSONValue, right: JSONValue) -> bool:
     if isinstance(left, (dict, list)) or isinstance(right, (dict, list)):
         return False
     return bool(left == right)
+
+
+def too_deep(value: JSONValue, most: int) -> bool:
+    """Tell whether arrays and objects in ``value`` are nested deeper than ``most`` levels."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            child
+            for item in level
+            if isinstance(item, (dict, list))
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def size(value: JSONValue, most: int) -> int:
+    """Return about how many bytes ``value`` takes, counted up to a little over ``most``.
+
+    Each of the values in it counts as 16 bytes besides its text: many small ones are as much work
+    as a few large ones.
+    """
+    total, stack = 0, [value]
+    while stack and total <= most:
+        item = stack.pop()
+        if isinstance(item, str):
+            total += len(item) + _EACH
+        elif isinstance(item, dict):
+            total += sum(map(len, item)) + _EACH
+            stack.extend(item.values())
+        else:
+            total += _EACH
+            if isinstance(item, list):
+                stack.extend(item)
+    return total
 
 
 def _finite(value: JSONValue) -> bool:

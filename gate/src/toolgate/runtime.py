@@ -7,7 +7,8 @@ that needs no sidecar.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from toolgate import __version__, jsonvalue
@@ -18,27 +19,32 @@ from toolgate.ir import Action, ActionProposal, CostTarget, Outcome, ProposalRes
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Journal, Transaction
 from toolgate.journal.opening import open_journal
-from toolgate.journal.records import SessionRecord
+from toolgate.journal.records import ActionRecord, ProposalRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel import checkpoints
+from toolgate.kernel import checkpoints, past
 from toolgate.kernel.allowance import Allowance
 from toolgate.kernel.capabilities import Capabilities
 from toolgate.kernel.engine import Engine, RequestId, ToolRunner
 from toolgate.kernel.judge import Judge
+from toolgate.kernel.past import Document
+from toolgate.kernel.places import proposal_uid
 from toolgate.kernel.plan_steps import PlanSteps
 from toolgate.kernel.plans import Plans
 from toolgate.kernel.records import Call, content_digest
+from toolgate.kernel.reload import Reloader, loaded
 from toolgate.kernel.session import open_session
-from toolgate.kernel.state import StateView
 from toolgate.kernel.step import Settings
 from toolgate.kernel.steps import Steps
 from toolgate.kernel.tools import RegisteredTool, ToolRegistry
 from toolgate.policy.contracts import contract_for
 from toolgate.policy.loading import compile_policy
 from toolgate.policy.verdict import Policy
+from toolgate.policy.watching import DocumentWatch
 
 if TYPE_CHECKING:
     from toolgate.analysis import Equivalence, Optimized, Ranked, Verification
+
+_log = logging.getLogger("toolgate")
 
 MEMORY_WARNING = "the journal is in memory: it ends with this gate, and so do its holds"
 
@@ -46,14 +52,23 @@ MEMORY_WARNING = "the journal is in memory: it ends with this gate, and so do it
 class Runtime:
     """The kernel of one session. Its coroutines may run concurrently, on one event loop."""
 
-    def __init__(self, config: GateConfig, runner: ToolRunner) -> None:
+    def __init__(
+        self,
+        config: GateConfig,
+        runner: ToolRunner,
+        tell: Callable[[str], None] = _log.warning,
+    ) -> None:
         """Read the policy, open the journal and the session; ``runner`` runs tools' bodies.
+
+        ``tell`` is how people are told of a policy that is reloaded later.
 
         Raises :class:`~toolgate.errors.PolicyError`, :class:`~toolgate.errors.ConfigError` or
         :class:`~toolgate.errors.JournalError`.
         """
         self.config = config
-        self.policy: Policy = compile_policy(config)
+        file = config.policy.file
+        watch = None if file is None else DocumentWatch(file)
+        policy = compile_policy(config)
         settings = Settings(
             project=config.project,
             agent=config.agent.id,
@@ -64,9 +79,11 @@ class Runtime:
             approvers=pinned_keys(config),
         )
         self._journal: Journal = open_journal(config)
-        self.tools = ToolRegistry(lambda name: contract_for(name, config.tools.get(name)))
+        self.tools = ToolRegistry(
+            lambda name: contract_for(name, config.tools.get(name)), config.tools
+        )
         self._judge = Judge(
-            self.policy,
+            policy,
             Capabilities(config.capabilities),
             self.tools,
             config.agent.id,
@@ -84,6 +101,14 @@ class Runtime:
         self.engine = Engine(self._journal, steps, settings, self.session, runner)
         plan_steps = PlanSteps(steps, settings, run)
         self.plans = Plans(self._journal, self.engine, plan_steps, self.tools, self.session)
+        self.reloader = Reloader(
+            config, watch, self._judge, self._journal, self.session.session, tell
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._judge.policy
 
     @property
     def warnings(self) -> list[str]:
@@ -135,7 +160,10 @@ class Runtime:
             parent=parent,
             metadata=metadata,
         )
-        return await self.engine.govern(call, request, cancelled)
+        outcome = await self.engine.govern(call, request, cancelled)
+        if idempotency_key is not None:
+            await self._take_over(self._journal.reader.action(outcome.uid))
+        return outcome
 
     async def propose(
         self,
@@ -148,24 +176,52 @@ class Runtime:
         parent: str | None = None,
     ) -> ProposalResult:
         """Run a proposal: see :meth:`Plans.propose`."""
-        return await self.plans.propose(
+        result = await self.plans.propose(
             proposal, content, request, cancelled, idempotency_key, parent
         )
+        if idempotency_key is not None:
+            await self._take_over(self._journal.reader.proposal(result.uid))
+        return result
 
     async def resume(
         self, uid: str, request: RequestId, wait: float | None, cancelled: asyncio.Future[None]
     ) -> Outcome:
         """Bring an action or a proposal on: see :meth:`Engine.resume`, :meth:`Plans.resume`."""
-        if self.plans.belongs(uid) or self._journal.reader.proposal(uid) is not None:
-            return await self.plans.resume(uid, request, wait, cancelled)
-        return await self.engine.resume(uid, request, wait, cancelled)
+        reader = self._journal.reader
+        if self.plans.belongs(uid) or reader.proposal(uid) is not None:
+            outcome = await self.plans.resume(uid, request, wait, cancelled)
+            await self._take_over(reader.proposal(proposal_uid(uid) or uid))
+        else:
+            outcome = await self.engine.resume(uid, request, wait, cancelled)
+            await self._take_over(reader.action(uid))
+        return outcome
+
+    async def observe(self, document: Document) -> list[str]:
+        """Journal content that came into the session, and return the labels it has then."""
+        session = self.session.session
+
+        def observe(tx: Transaction) -> list[str]:
+            past.observe(tx, session, document)
+            return past.labels_of(tx, session)
+
+        return await self._journal.transact(observe)
+
+    async def _take_over(self, told: ActionRecord | ProposalRecord | None) -> None:
+        """Give this session the labels of another one's action or proposal, before it is told."""
+        name, ours = self.session.session, (self.config.project, self.config.agent.id)
+        if told is None or told.session == name or (told.project, told.agent) != ours:
+            return
+        await self._journal.transact(lambda tx: past.take_over(tx, name, told.uid))
 
     def state(self, keys: Iterable[str] | None = None) -> dict[str, JSONValue]:
-        """Return the session's state, all of it or these keys; a missing key is left out."""
-        everything = StateView(self._journal.reader, self.session.session)
+        """Return the session's state, all of it or these keys; a missing key is left out.
+
+        So is one that the agent could not read by a ``state_read`` (:meth:`Judge.readable`).
+        """
+        state = self._judge.readable(self._journal.reader, self.session, self._journal.now())
         if keys is None:
-            return everything.everything()
-        return {key: everything[key] for key in dict.fromkeys(keys) if key in everything}
+            return state
+        return {key: state[key] for key in dict.fromkeys(keys) if key in state}
 
     async def checkpoint(self, name: str) -> str:
         """Keep the session's state and return the checkpoint's id."""
@@ -182,10 +238,12 @@ class Runtime:
         proposal: ActionProposal,
         state: Mapping[str, JSONValue] | None = None,
         max_actions: int | None = None,
+        sent: Mapping[str, JSONValue] | None = None,
     ) -> Verification:
         """Find what is wrong with a proposal before it runs: :mod:`toolgate.analysis.verify`.
 
         ``state`` is the session's unless given; ``max_actions`` may only lower the capability.
+        ``sent`` is the JSON that the proposal was read from.
         """
         from toolgate import analysis
 
@@ -195,6 +253,7 @@ class Runtime:
             self._state(state),
             judge=self._foresee,
             max_actions=self._max_actions(max_actions),
+            sent=sent,
         )
 
     def simulate(
@@ -229,8 +288,12 @@ class Runtime:
         candidates: Sequence[ActionProposal],
         target: CostTarget | None = None,
         state: Mapping[str, JSONValue] | None = None,
+        sent: Sequence[Mapping[str, JSONValue]] | None = None,
     ) -> list[Ranked]:
-        """Order proposals, the best first: :mod:`toolgate.analysis.rank`."""
+        """Order proposals, the best first: :mod:`toolgate.analysis.rank`.
+
+        ``sent`` is the JSON that each of them was read from.
+        """
         from toolgate import analysis
 
         return analysis.rank(
@@ -240,6 +303,7 @@ class Runtime:
             self._state(state),
             judge=self._foresee,
             max_actions=self._max_actions(None),
+            sent=sent,
         )
 
     def _state(self, state: Mapping[str, JSONValue] | None) -> Mapping[str, JSONValue]:
@@ -255,12 +319,15 @@ class Runtime:
         action: Action,
         parameters: dict[str, JSONValue],
         state: Mapping[str, JSONValue],
-    ) -> tuple[Literal["deny", "hold"], str, tuple[str, ...]] | None:
+    ) -> tuple[Literal["forbid", "deny", "hold"], str, tuple[str, ...]] | None:
         now = self._journal.now()
-        return self._judge.foresee(action, parameters, state, self.session, now)
+        return self._judge.foresee(
+            self._journal.reader, action, parameters, state, self.session, now
+        )
 
     def close(self, reason: str) -> None:
         """End the run, when nothing is under way any more (see :meth:`Engine.drain`)."""
+        self.reloader.stop()
         self._journal.end(reason)
 
     async def journal_tampering(self, error: JournalTampered) -> None:
@@ -279,11 +346,7 @@ class Runtime:
             session = open_session(
                 tx, config.session, config.project, config.agent.id, config.state
             )
-            tx.append(
-                EventKind.POLICY_LOADED,
-                {"policy": self.policy.id, "digest": self.policy.digest},
-                session=session.session,
-            )
+            tx.append(EventKind.POLICY_LOADED, loaded(self.policy), session=session.session)
             return session
 
         return self._journal.write_now(begin)

@@ -81,6 +81,24 @@ def test_policy_and_warnings_lower_the_likelihood_of_success() -> None:
     assert judged.success_likelihood == (0 + 0.5 + 1 + 1) / 4
     (warned,) = ranked(calls(2, reversibility="compensable"))
     assert warned.success_likelihood == 0.5
+    (refused,) = ranked(calls(2), judge=lambda *_: ("forbid", "so", ()))
+    assert refused.success_likelihood == 0
+
+
+def test_what_is_found_of_a_compensation_does_not_count() -> None:
+    undo = {"type": "tool", "tool": "undo"}
+    (judged,) = ranked(
+        calls(2, reversibility="compensable", compensation=undo),
+        judge=lambda action, *_: ("deny", "so", ()) if action.tool == "undo" else None,
+    )
+    assert judged.success_likelihood == 1
+
+
+def test_what_was_sent_is_looked_at_where_it_is_given() -> None:
+    sent = {"actions": [{"id": "a", "type": "tool_call", "tool": "t", "preconditons": []}]}
+    read = ActionProposal.model_validate(sent)
+    (item,) = rank([read], CostTarget(), None, {}, sent=[sent])
+    assert item.success_likelihood == 0.5
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.2, 1.0])

@@ -10,7 +10,7 @@ from hypothesis import given
 from support.doc_pages import ROOT, code, table
 from support.proposals import act, claim, plan, plans, read, states, write
 from toolgate.analysis import Verification, simulate, verify
-from toolgate.analysis.verify import Code, Severity
+from toolgate.analysis.issues import Code, Severity
 from toolgate.ir import Action, ActionProposal, ActionStatus, Precondition, ToolSchema
 from toolgate.kernel.tools import ToolRegistry
 from toolgate.policy import contract_for
@@ -44,6 +44,10 @@ def verified(*actions: Action, state: dict[str, Any] | None = None, **options: A
 def found(verification: Verification) -> list[tuple[str | None, str, str]]:
     """Return the findings as (action, severity, code)."""
     return [(issue.action_id, issue.severity, issue.code) for issue in verification.issues]
+
+
+def undone(id: str, **compensation: Any) -> Action:
+    return act(id, reversibility="compensable", compensation=compensation)
 
 
 def pay(id: str = "a", **parameters: Any) -> Action:
@@ -136,11 +140,22 @@ def test_calls_with_other_arguments_or_tools_are_not_the_same() -> None:
     assert not verified(pay("a", to="x"), pay("b", to="y"), act("c", parameters={"to": "x"})).issues
 
 
-def test_compensable_action_without_compensation_is_a_warning() -> None:
-    told = verified(act("a", reversibility="compensable"))
-    assert found(told) == [("a", "warning", "no_compensation")]
-    undo = {"type": "tool", "tool": "t"}
-    assert not verified(act("a", reversibility="compensable", compensation=undo)).issues
+@pytest.mark.parametrize(
+    ("fields", "codes"),
+    [
+        ({"reversibility": "compensable"}, ["no_compensation"]),
+        ({"compensation": {"type": "tool", "tool": "t"}}, ["idle_compensation"]),
+        ({"reversibility": "compensable", "compensation": {"type": "tool", "tool": "t"}}, []),
+        ({"reversibility": "reversible", "compensation": {"type": "tool", "tool": "t"}}, []),
+        ({"reversibility": "reversible"}, []),
+    ],
+)
+def test_compensation_and_reversibility_go_together(
+    fields: dict[str, Any], codes: list[str]
+) -> None:
+    told = verified(act("a", **fields))
+    assert found(told) == [("a", "warning", code) for code in codes]
+    assert told.valid
 
 
 @pytest.mark.parametrize(
@@ -152,14 +167,14 @@ def test_compensable_action_without_compensation_is_a_warning() -> None:
     ],
 )
 def test_tool_that_compensates_is_checked_like_any(undo: dict[str, Any], code: str | None) -> None:
-    told = verified(act("a", compensation={"type": "tool", **undo}))
+    told = verified(undone("a", type="tool", **undo))
     assert found(told) == ([] if code is None else [("a", "error", code)])
     assert all(issue.message.startswith("its compensation: ") for issue in told.issues)
 
 
 def test_action_that_compensates_is_checked_like_any() -> None:
-    undone = act("a", compensation={"type": "action_ref", "action_id": "undo"})
-    assert found(verified(undone, pay("undo", to=""))) == [("undo", "error", "invalid_arguments")]
+    plan = (undone("a", type="action_ref", action_id="undo"), pay("undo", to=""))
+    assert found(verified(*plan)) == [("undo", "error", "invalid_arguments")]
 
 
 def test_without_knowledge_of_tools_calls_are_not_checked_against_them() -> None:
@@ -303,8 +318,8 @@ def test_reader_between_two_writers_does_not_order_them() -> None:
 
 
 def test_compensator_does_not_conflict() -> None:
-    undone = act("a", compensation={"type": "action_ref", "action_id": "undo"})
-    assert conflicts(undone, write("undo", "x", 1), write("b", "x", 2)) == []
+    compensated = undone("a", type="action_ref", action_id="undo")
+    assert conflicts(compensated, write("undo", "x", 1), write("b", "x", 2)) == []
 
 
 # --- policy
@@ -321,6 +336,62 @@ def test_what_policy_would_do_is_told_and_makes_nothing_invalid() -> None:
     assert found(told) == [("a", "info", "policy_denied"), ("b", "info", "policy_held")]
     assert told.issues[0].message == "policy would deny it: payments are off (rules: no-pay)"
     assert told.valid
+
+
+def test_what_capabilities_refuse_is_not_laid_to_policy() -> None:
+    told = verified(act("a"), judge=lambda *_: ("forbid", "this session may not", ()))
+    assert found(told) == [("a", "info", "capability_denied")]
+    assert told.issues[0].message == "this session may not"
+    assert told.valid
+
+
+@pytest.mark.parametrize(
+    ("effect", "code"),
+    [("forbid", "capability_denied"), ("deny", "policy_denied"), ("hold", "policy_held")],
+)
+@pytest.mark.parametrize(
+    "undo",
+    [
+        {"type": "tool", "tool": "pay", "parameters": {"to": "$r.output", "amount": "$a.output"}},
+        {"type": "action_ref", "action_id": "undo"},
+    ],
+)
+def test_what_would_be_said_of_a_compensation_is_told_of_the_action_it_compensates(
+    undo: dict[str, Any], effect: str, code: str
+) -> None:
+    asked = []
+
+    def judge(action: Action, parameters: dict[str, Any], state: Any) -> Any:
+        if action.tool != "pay":
+            return None
+        asked.append((parameters, dict(state)))
+        return (effect, "so", ())
+
+    actions = [read("r", "k"), undone("a", **undo), write("w", "k", "bob")]
+    if undo["type"] == "action_ref":
+        actions.append(pay("undo", to="ann", amount=1))
+    told = verified(*actions, state={"k": "ann"}, judge=judge)
+    assert found(told) == [("a", "info", code)]
+    assert told.issues[0].message.startswith("its compensation: ")
+    assert told.issues[0].tier == "heuristic"
+    amount = 1 if undo["type"] == "action_ref" else "$a.output"
+    assert asked == [({"to": "ann", "amount": amount}, {"k": "ann"})]
+    assert told.simulated_state == {"k": "bob"}
+
+
+def test_policy_is_not_asked_about_a_compensation_that_cannot_run() -> None:
+    def judge(action: Action, parameters: dict[str, Any], state: Any) -> Any:
+        assert action.tool == "t"
+
+    idle = act("a", compensation={"type": "tool", "tool": "pay", "parameters": {"to": "x"}})
+    verified(idle, undone("b", type="tool", tool="nobody's", parameters={}), judge=judge)
+
+
+def test_reference_of_a_compensation_that_leads_to_nothing_is_an_error() -> None:
+    undo = undone("a", type="tool", tool="t", parameters={"x": "$r.output.no"})
+    told = verified(read("r", "k"), undo, state={"k": 1})
+    assert found(told) == [("a", "error", "unresolved")]
+    assert told.issues[0].message.startswith("its compensation: '$r.output.no': the output of 'r'")
 
 
 def test_policy_is_asked_with_resolved_arguments_and_is_a_guess_where_they_are_not_known() -> None:

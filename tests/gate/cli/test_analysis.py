@@ -131,6 +131,53 @@ def test_config_from_the_environment_counts(run: Run, monkeypatch: pytest.Monkey
     assert [(i["severity"], i["code"]) for i in found["issues"]] == [("info", "policy_denied")]
 
 
+def test_tools_that_only_compensate_count_with_a_config_too(run: Run) -> None:
+    undo = {"type": "tool", "tool": "release"}
+    plan = [{**PAY, "reversibility": "compensable", "compensation": undo}]
+    for tools in ({}, {"release": {"level": 2}}):
+        files = {"p": plan, "gate": gate(tools=tools), "tools": [{"name": "pay"}]}
+        assert told(run("verify", "p.yaml", "-c", "gate.yaml", "--json", **files))["issues"] == []
+        [item] = told(run("rank", "p.yaml", "-c", "gate.yaml", "--json"))["ranking"]
+        assert item["valid"] is True
+        arguments = ("verify", "p.yaml", "-c", "gate.yaml", "--tools", "tools.yaml", "--json")
+        [issue] = told(run(*arguments), 1)["issues"]
+        assert issue["message"] == "its compensation: no tool named 'release' is registered"
+
+
+def test_capabilities_and_the_policy_on_compensations_are_told(run: Run) -> None:
+    rules = [
+        {"id": "all", "tools": ["*"], "effect": "allow"},
+        {"id": "no", "tools": ["release"], "effect": "deny"},
+    ]
+    operator = gate(policy={"rules": rules}, capabilities={"tools": {"deny": ["refund"]}})
+    plan = [
+        {
+            **PAY,
+            "id": tool,
+            "parameters": {"for": tool},
+            "reversibility": "compensable",
+            "compensation": {"type": "tool", "tool": tool},
+        }
+        for tool in ("release", "refund")
+    ]
+    found = told(run("verify", "p.yaml", "-c", "gate.yaml", "--json", p=plan, gate=operator))
+    assert [(issue["action_id"], issue["code"]) for issue in found["issues"]] == [
+        ("release", "policy_denied"),
+        ("refund", "capability_denied"),
+    ]
+    assert all(issue["message"].startswith("its compensation: ") for issue in found["issues"])
+
+
+@pytest.mark.parametrize("config", [(), ("-c", "gate.yaml")])
+def test_misspelt_field_is_a_warning(run: Run, config: tuple[str, ...]) -> None:
+    files = {"p": [{**PAY, "preconditons": []}], "gate": gate()}
+    [issue] = told(run("verify", "p.yaml", "--json", *config, **files))["issues"]
+    assert (issue["action_id"], issue["severity"]) == ("pay", "warning")
+    assert issue["code"] == "unknown_field"
+    [item] = told(run("rank", "p.yaml", "--json", *config))["ranking"]
+    assert item["success_likelihood"] == 0.5
+
+
 def test_policy_sees_the_state_that_is_given(run: Run) -> None:
     rules = [
         {"id": "all", "tools": ["*"], "effect": "allow"},
@@ -191,6 +238,14 @@ def test_proposal_that_is_no_plan_is_a_no(run: Run, command: tuple[str, ...]) ->
     assert "p.yaml: actions wait for each other" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["simulate", "optimize"])
+def test_help_does_not_promise_a_policy_that_is_not_asked(run: Run, command: str) -> None:
+    said = " ".join(run(command, "--help").stdout.split())
+    assert "initial state" in said
+    assert "policy" not in said
+    assert "policy" in run("verify", "--help").stdout
+
+
 # --- rank
 
 
@@ -234,6 +289,19 @@ def test_rank_of_nothing_valid_is_a_no(run: Run) -> None:
             ("verify", "p.yaml"),
             {"p": BROKEN},
             ["line 4: actions[0].type", "line 6: actions[1].max_retries"],
+        ),
+        (
+            ("verify", "p.yaml"),
+            {"p": [{**PAY, "compensation": {"type": "undo"}}]},
+            ["actions[0].compensation: must have as its type 'tool' or 'action_ref'"],
+        ),
+        (
+            ("verify", "p.yaml"),
+            {"p": [{**PAY, "dependencies": "x", "compensation": {"type": "tool"}}]},
+            [
+                "actions[0].dependencies: must be a list",
+                "actions[0].compensation.tool: is required",
+            ],
         ),
         (("verify", "p.yaml", "--state", "s.yaml"), {"p": [], "s": "[1]"}, ["s.yaml", "mapping"]),
         (

@@ -284,3 +284,35 @@ def test_version_and_help_work_everywhere(tmp_path: Path) -> None:
     assert toolgate("--version", folder=tmp_path).stdout.startswith("toolgate 0.")
     for command in ((), ("approvals",), ("journal",), ("keys",), ("check",), ("serve",)):
         assert "Usage" in toolgate(*command, "--help", folder=tmp_path).stdout
+
+
+def test_check_takes_the_config_as_other_commands_do(tmp_path: Path) -> None:
+    path = str(deployment(tmp_path))
+    told = toolgate("check", path, folder=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert toolgate("check", "--config", path, folder=tmp_path).stdout == told.stdout
+    assert toolgate("check", TOOLGATE_CONFIG=path, folder=tmp_path).stdout == told.stdout
+    other = toolgate("check", path, TOOLGATE_CONFIG="nowhere.yaml", folder=tmp_path)
+    assert other.stdout == told.stdout
+    none = toolgate("check", folder=tmp_path)
+    assert none.returncode == 2
+    assert "TOOLGATE_CONFIG" in none.stderr
+
+
+def test_explaining_a_tool_that_the_config_does_not_name_says_so(tmp_path: Path) -> None:
+    path = str(deployment(tmp_path, tools={"pay": {"level": 3}}))
+    note = "the config does not name this tool"
+    for tool, noted in (("nope", True), ("pay", False)):
+        said = toolgate("policy", "explain", "--config", path, "--tool", tool, folder=tmp_path)
+        assert said.returncode == 0, said.stderr
+        assert (note in said.stdout) is noted
+
+
+def test_missing_policy_document_is_told_with_the_key_that_names_it(tmp_path: Path) -> None:
+    path = deployment(tmp_path, policy={"file": "policies/none.yaml"})
+    for command in (("check",), ("policy", "check"), ("serve",)):
+        said = toolgate(*command, "--config", str(path), folder=tmp_path)
+        assert said.returncode == 2
+        assert f"named by policy.file of {path}, line " in said.stderr
+    draft = toolgate("policy", "check", "drafts/none.yaml", "--config", str(path), folder=tmp_path)
+    assert "named by" not in draft.stderr

@@ -338,8 +338,6 @@ def test_what_a_config_may_not_say_is_an_error_with_its_line_and_path(problems, 
 @pytest.mark.parametrize(
     ("text", "path"),
     [
-        ("mode: observe", "mode"),
-        ("tools: {a: {emits: [untrusted]}}", "tools.a.emits"),
         ("tools: {a: {redact: [/x]}}", "tools.a.redact"),
         ("approvals: {allow_unsigned: true}", "approvals.allow_unsigned"),
     ],

@@ -22,6 +22,7 @@ from toolgate.journal.opening import inspect_journal, open_journal
 from toolgate.journal.records import (
     ActionRecord,
     CheckpointRecord,
+    LabelRecord,
     ProposalRecord,
     ResultRecord,
     SessionRecord,
@@ -79,6 +80,8 @@ def history(tx: Transaction) -> None:
     tx.update(plan._replace(status="completed", run=None, last_seq=last), plan.last_seq)
     saved = said(tx, EventKind.CHECKPOINT_SAVED, name="before")
     tx.insert(CheckpointRecord("c1", SESSION, "before", b"{}", 1, saved))
+    added = said(tx, EventKind.LABEL_ADDED, label="untrusted")
+    tx.insert(LabelRecord(SESSION, "untrusted", 1, added))
 
 
 def journal_of(folder: Path, *steps: Step) -> None:
@@ -111,7 +114,7 @@ def test_untouched_journal_with_a_proposal_verifies_and_counts_every_row(tmp_pat
     report = verify(journal.store, journal.key, lambda seen: None)
     journal.store.close()
     assert report.problem is None
-    assert report.rows == 1 + 1 + 4 + 2 + 1 + 1 + 1
+    assert report.rows == 1 + 1 + 4 + 2 + 1 + 1 + 1 + 1
 
 
 CHANGES = {
@@ -125,6 +128,9 @@ CHANGES = {
     "usage edited": ("UPDATE usage SET data = x'30'", "usage rate:t was not"),
     "checkpoint edited": ("UPDATE checkpoint SET name = 'after'", "checkpoint c1 was not"),
     "checkpoint deleted": ("DELETE FROM checkpoint", "checkpoint is missing"),
+    "label edited": ("UPDATE label SET label = 'x'", "label s was not"),
+    "label moved": ("UPDATE label SET session = 'x'", "label x was not"),
+    "label deleted": ("DELETE FROM label", "label 'untrusted' of session s is missing"),
 }
 
 
@@ -203,6 +209,14 @@ ASTRAY: dict[str, tuple[Step, str]] = {
     "proposal without a row": (
         lambda tx: said(tx, EventKind.PROPOSAL_RECEIVED, "plan2"),
         "proposal plan2 is missing",
+    ),
+    "label that no event added": (
+        lambda tx: tx.insert(LabelRecord(SESSION, "web", 1, tx.seq)),
+        "no event says that session s was given the label 'web'",
+    ),
+    "label added twice": (
+        lambda tx: said(tx, EventKind.LABEL_ADDED, label="untrusted"),
+        "adds a label a second time",
     ),
     "uid of a proposal and an action": (lambda tx: ran(tx, "plan1"), "proposal plan1"),
 }

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
 from support.driver import Driver
 from support.people import ALICE, config
 from support.plans import call, events, of, propose
+from toolgate.cli.app import app
 from toolgate.journal.opening import inspect_journal
 from toolgate.journal.verify import verify
 from toolgate.wire.messages import RPCError
@@ -89,6 +92,18 @@ async def test_agent_that_read_a_web_page_and_now_wants_to_send_mail_is_held(
     assert (untrusted["label"], web["label"]) == ("untrusted", "web")
     assert web["source"] == {"action": added[0].action}
     assert problem(tmp_path) is None
+
+
+async def test_log_tells_people_where_a_label_is_from(tmp_path: Path) -> None:
+    async with Driver(tmp_path, wary()) as gate:
+        await tools(gate)
+        uid = (await gate.govern("read_page"))["uid"]
+        await gate.request("observe", **PAGE)
+    (tmp_path / "gate.yaml").write_text(yaml.safe_dump(wary()))
+    runner = CliRunner(env={"COLUMNS": "240"})
+    told = runner.invoke(app, ["journal", "show", "--config", str(tmp_path / "gate.yaml")]).stdout
+    assert f"untrusted, by action {uid}" in told
+    assert "untrusted, 46 bytes from https://evil.example" in told
 
 
 async def test_contract_shows_what_a_tool_emits(tmp_path: Path) -> None:
@@ -240,13 +255,21 @@ async def test_session_that_is_told_another_ones_result_gets_its_labels(tmp_path
     assert problem(tmp_path) is None
 
 
-async def test_session_that_is_told_of_another_ones_plan_gets_its_labels(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", ["the plan", "an action", "its key"])
+async def test_session_that_is_told_of_another_ones_plan_gets_its_labels(
+    tmp_path: Path, asked: str
+) -> None:
+    plan = call("read", "read_page")
     async with Driver(tmp_path, wary()) as reader:
         await tools(reader)
-        result = await propose(reader, call("read", "read_page"))
+        result = await propose(reader, plan, idempotency_key="k")
     async with Driver(tmp_path, wary("other")) as other:
         await tools(other)
-        await other.request("resume", uid=result["uid"])
+        if asked == "its key":
+            assert (await propose(other, plan, idempotency_key="k"))["uid"] == result["uid"]
+        else:
+            uid = result["uid"] + ("-1" if asked == "an action" else "")
+            await other.request("resume", uid=uid)
         assert await labels(other) == ["untrusted", "web"]
     assert problem(tmp_path) is None
 
@@ -302,10 +325,10 @@ async def test_document_of_an_attempt_that_was_of_no_use_counts_too(tmp_path: Pa
 @pytest.mark.parametrize(
     ("documents", "said"),
     [
-        ({"text": "x"}, "documents: Input should be a valid list"),
+        ({"text": "x"}, "documents: must be a list"),
         (["x"], "documents.0"),
-        ([{"source": "x"}], "documents.0.text: Field required"),
-        ([PAGE, {"text": 7}], "documents.1.text: Input should be a valid string"),
+        ([{"source": "x"}], "documents.0.text: is required"),
+        ([PAGE, {"text": 7}], "documents.1.text: must be a"),
         ([{"text": "x", "trust": "a bit"}], "documents.0.trust"),
         ([{"text": "x", "source": 7}], "documents.0.source"),
     ],
@@ -367,7 +390,7 @@ async def test_label_row_that_was_forged_is_not_believed(tmp_path: Path) -> None
         assert gate.ran == []
 
 
-async def test_label_row_that_was_deleted_is_missed(tmp_path: Path) -> None:
+async def test_label_row_that_was_taken_away_is_missed_and_nothing_runs(tmp_path: Path) -> None:
     async with Driver(tmp_path, wary()) as gate:
         await tools(gate)
         await gate.govern("read_page")
@@ -375,3 +398,8 @@ async def test_label_row_that_was_deleted_is_missed(tmp_path: Path) -> None:
         db.execute("DELETE FROM label WHERE label = 'untrusted'")
     db.close()
     assert "row of the label 'untrusted' of session s is missing" in (problem(tmp_path) or "")
+    async with Driver(tmp_path, wary()) as gate:
+        await tools(gate)
+        with pytest.raises(RPCError, match="fewer labels than its log tells of"):
+            await gate.govern("send_mail")
+        assert gate.ran == []

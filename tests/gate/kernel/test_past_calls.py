@@ -11,8 +11,10 @@ import pytest
 from support.driver import Driver
 from support.people import ALICE, config
 from support.plans import call, events, propose, statuses, write
+from toolgate import clock
 from toolgate.journal.opening import inspect_journal
 from toolgate.journal.verify import verify
+from toolgate.wire.messages import RPCError
 
 
 def counting(
@@ -87,6 +89,22 @@ async def test_calls_from_before_any_rule_asked_are_counted(tmp_path: Path) -> N
         assert await status(gate, "pay") == "succeeded"
         assert await status(gate, "pay") == "rejected"
     assert problem(tmp_path) is None
+
+
+async def test_calls_of_a_gate_whose_clock_was_set_back_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Driver(tmp_path, counting("true")) as gate:
+        await tools(gate)
+    now = clock.now
+    with monkeypatch.context() as patched:
+        patched.setattr(clock, "now", lambda: now() - 3_600_000_000)
+        async with Driver(tmp_path, counting("true")) as gate:
+            await tools(gate)
+            assert await status(gate, "pay") == "succeeded"
+    async with Driver(tmp_path, counting(ONCE)) as gate:
+        await tools(gate)
+        assert await status(gate, "pay") == "rejected"
 
 
 async def test_gate_whose_policy_does_not_ask_counts_for_one_whose_does(tmp_path: Path) -> None:
@@ -272,6 +290,24 @@ async def test_nothing_is_counted_where_no_rule_has_asked(tmp_path: Path) -> Non
         await gate.govern("pay")
         [row] = store.rows("usage")
     assert row[0] == '["calls","s"]'
+
+
+async def test_count_that_was_taken_away_is_made_again_of_what_was_called(tmp_path: Path) -> None:
+    async with Driver(tmp_path, counting(ONCE)) as gate:
+        await tools(gate)
+        assert await status(gate, "pay") == "succeeded"
+        gate.gate.runtime._journal.reader.store._db.execute("DELETE FROM usage")
+        assert await status(gate, "pay") == "rejected"
+
+
+async def test_count_that_was_changed_is_not_believed(tmp_path: Path) -> None:
+    async with Driver(tmp_path, counting(ONCE)) as gate:
+        await tools(gate)
+        assert await status(gate, "pay") == "succeeded"
+        gate.gate.runtime._journal.reader.store._db.execute("UPDATE usage SET data = x'7b7d'")
+        with pytest.raises(RPCError, match="does not verify"):
+            await gate.govern("pay")
+        assert len(gate.ran) == 1
 
 
 async def test_verify_of_a_plan_judges_by_what_was_called(tmp_path: Path) -> None:

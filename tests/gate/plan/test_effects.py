@@ -73,10 +73,10 @@ def test_assertion_that_holds_tells_key_and_value(
 @pytest.mark.parametrize(
     ("state", "expected", "told"),
     [
-        ({"k": 1}, True, "state key 'k' is 1, and not true"),
-        ({"k": 2**53}, 2**53 + 1, f"state key 'k' is {2**53}, and not {2**53 + 1}"),
-        ({"k": None}, False, "state key 'k' is null, and not false"),
-        ({}, "x", "state key 'k' does not exist, and not \"x\""),
+        ({"k": 1}, True, "state key 'k' is 1; expected true"),
+        ({"k": 2**53}, 2**53 + 1, f"state key 'k' is {2**53}; expected {2**53 + 1}"),
+        ({"k": None}, False, "state key 'k' is null; expected false"),
+        ({}, "x", "state key 'k' does not exist; expected \"x\""),
     ],
 )
 def test_assertion_that_does_not_hold_tells_both_values(

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from toolgate.plan.references import UnresolvedReference, referenced, resolve
 
 OUTPUTS: dict[str, Any] = {
-    "a": {"items": [{"id": 7}, {"id": 8}], "none": None, "": {"": "empty"}, "0": "zero"},
+    "a": {
+        "items": [{"id": 7}, {"id": 8}],
+        "none": None,
+        "": {"": "empty"},
+        "0": "zero",
+        "yes": True,
+    },
     "b": [10, [20, 30]],
     "text": "hello",
     "nothing": None,
@@ -44,16 +50,18 @@ def test_reference_stands_for_the_output_or_what_its_path_leads_to(text: str, va
     ("text", "why"),
     [
         ("$c.output", "no output of 'c'"),
-        ("$a.output.things", "no key 'things'"),
-        ("$a.output.items.2", "no index '2' in an array of 2"),
+        ("$a.output.things", "the output of 'a' has no member 'things'"),
+        ("$a.output.items.2", "'items' in the output of 'a' is an array of 2: it has no index '2'"),
         ("$a.output.items.-1", "no index '-1'"),
         ("$a.output.items.00", "no index '00'"),
         ("$a.output.items.+1", "no index"),
         ("$a.output.items.\u0661", "no index"),
         ("$a.output.items." + "9" * 5000, "no index"),
         ("$a.output.items.id", "no index 'id'"),
-        ("$text.output.0", "neither an object nor an array"),
-        ("$nothing.output.x", "neither an object nor an array"),
+        ("$text.output.0", "the output of 'text' is a string: it has no member '0'"),
+        ("$nothing.output.x", "the output of 'nothing' is null: it has no member 'x'"),
+        ("$b.output.0.x.y", "'0' in the output of 'b' is a number: it has no member 'x'"),
+        ("$a.output.yes.1", "'yes' in the output of 'a' is a boolean: it has no member '1'"),
     ],
 )
 def test_reference_that_leads_to_nothing_is_an_error_that_says_why(text: str, why: str) -> None:

@@ -104,7 +104,7 @@ def test_the_designs_example_loads_and_decides(load, call):
         ('id: r, tools: ["[z-a]"], effect: deny', "line 4: rule r: tools: the glob [z-a] has the"),
         ("id: r, types: [tool], effect: deny", "line 4: rule r: types[0]: input should be 'tool_"),
         ("id: r, tool: shell, effect: deny", "line 4: rule r: tool: unknown key"),
-        ("id: r, tools: [x], effect: deny, mode: observe", "line 4: rule r: mode: not supported"),
+        ("id: r, tools: [x], effect: deny, mode: off", "line 4: rule r: mode: input should be"),
         ("id: r, tools: [x], effect: deny, when: true", "line 4: rule r: when: input should be a"),
         (
             "id: r, tools: [x], effect: deny, when: foo",
@@ -223,13 +223,40 @@ def test_all_problems_of_a_document_are_reported_in_the_order_of_its_lines(probl
         ["line 1", "id", "is required"],
         ["line 2", "name", "unknown key"],
         ["line 7", "rule first", "when"],
+        ["line 9", "rule first", "this rule id is taken by rules[0]"],
         ["line 11", "rule first", "effect"],
         ["line 12", "rule first", "this rule id is taken by rules[0]"],
         ["line 14", "rule first", "unless"],
         ["line 19", "rule first", "approval.approvers"],
         ["line 20", "rule first", "approval.quorum"],
     ]
-    assert found[5].startswith("line 14: rule first: unless: 2:1: unknown name foo")
+    assert found[6].startswith("line 14: rule first: unless: 2:1: unknown name foo")
+
+
+def test_what_is_wrong_within_a_rule_that_is_not_well_formed_is_found_too(problems):
+    found = problems(
+        HEAD
+        + """
+  - alow: true
+    when: args.x == foo
+    effect: deny
+  - id: second
+    tools: [shell]
+    unless: bar
+    effect: hold
+    aproval: {quorum: 1}
+    approval: {approvers: [carol], quroum: 2}
+"""
+    )
+    assert [problem.split(": ")[:3] for problem in found] == [
+        ["line 5", "rules[0]", "id"],
+        ["line 5", "rules[0]", "alow"],
+        ["line 6", "rules[0]", "when"],
+        ["line 10", "rule second", "unless"],
+        ["line 12", "rule second", "aproval"],
+        ["line 13", "rule second", "approval.quroum"],
+        ["line 13", "rule second", "approval.approvers"],
+    ]
 
 
 def test_a_missing_policy_file_is_an_error_that_names_it(tmp_path):
@@ -239,7 +266,8 @@ def test_a_missing_policy_file_is_an_error_that_names_it(tmp_path):
         compile_policy(load_config(config))
     assert (
         str(caught.value)
-        == f"{tmp_path}/nowhere.yaml:\n  - cannot be read: No such file or directory"
+        == f"{tmp_path}/nowhere.yaml:\n  - cannot be read: No such file or directory\n"
+        f"  - it is named by policy.file of {config}, line 2"
     )
 
 

@@ -235,14 +235,47 @@ def test_a_bad_case_is_refused_with_the_line_it_stands_on(deployed):
     assert "line 4: case 'one': expect: is required" in told.err
 
 
+PAST = [
+    ('"untrusted" in session.labels', {"labels": ["untrusted"]}),
+    ('session.calls["x"] == 0 && session.calls["mail"] == 0 && session.total_calls == 0', {}),
+    ("session.calls.mail == 2 && session.total_calls == 2", {"calls": {"mail": 2}}),
+    ("session.total_calls == 9 && session.calls.mail == 0", {"total_calls": 9}),
+    (
+        'history[0].tool == "mail" && "egress" in history[0].labels && session.calls.mail == 1',
+        {"history": [{"tool": "mail"}]},
+    ),
+    (
+        'history[0].status == "failed" && history[0].labels == ["mine"]',
+        {"history": [{"tool": "mail", "status": "failed", "labels": ["mine"]}]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("when", "session"), PAST)
+def test_what_a_session_has_seen_and_called_can_be_said(author, when, session):
+    rule = {"id": "past", "tools": ["x"], "when": when, "effect": "allow"}
+    author.write("p.yaml", {"version": 1, "id": "p", "rules": [rule]})
+    case = {"name": "c", "tool": "x", "session": session, "expect": "allow"}
+    tools = {"mail": {"labels": ["egress"]}}
+    author.write("cases.yaml", {"version": 1, "policy": "p.yaml", "tools": tools, "cases": [case]})
+    assert author("policy", "test", "cases.yaml").code == 0
+
+
 @pytest.mark.parametrize(
-    ("fact", "value"),
-    [("session", {"labels": ["untrusted"]}), ("session", {"calls": {"x": 1}}), ("history", [])],
+    "session",
+    [
+        {"labels": "untrusted"},
+        {"calls": {"x": -1}},
+        {"total_calls": 1.5},
+        {"history": [{"status": "failed"}]},
+        {"history": [{"tool": "x", "status": "denied"}]},
+        {"history": [{"tool": "x"}] * 51},
+    ],
 )
-def test_a_fact_that_this_version_does_not_have_is_refused(deployed, fact, value):
-    told = run(deployed, {"name": "c", "tool": "x", "expect": "allow", fact: value})
+def test_a_past_that_no_session_can_have_is_refused(deployed, session):
+    told = run(deployed, {"name": "c", "tool": "x", "expect": "allow", "session": session})
     assert told.code == 2
-    assert "not supported by this version of toolgate" in told.err
+    assert "session." in told.err
 
 
 @pytest.mark.parametrize(
@@ -288,4 +321,4 @@ def test_the_command_line_page_has_every_key_of_a_file_of_cases_and_no_other():
     page = ROOT / "docs" / "reference" / "cli.md"
     for heading, model in (("Files of cases", TestFile), ("Keys of a case", Case)):
         keys = {code(row["key"]) for row in table(page, heading)}
-        assert keys == model.model_fields.keys() - {"history"}
+        assert keys == model.model_fields.keys()

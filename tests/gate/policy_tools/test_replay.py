@@ -46,6 +46,18 @@ async def test_the_policy_in_force_decides_as_it_did(author):
     ]
 
 
+async def test_what_an_observing_gate_let_pass_is_compared_with_what_it_would_enforce(author):
+    author.write("gate.yaml", config(mode="observe"))
+    async with Driver(author.folder, config(mode="observe")) as gate:
+        for tool in ("search", "pay"):
+            await gate.tool(tool, lambda args: "done")
+            assert (await gate.govern(tool, {"amount": 1}))["status"] == "succeeded"
+    assert replay(author, "--json").json["effects"] == [
+        {"was": "allow", "would_be": "allow", "calls": 1},
+        {"was": "allow", "would_be": "hold", "calls": 1},
+    ]
+
+
 async def test_a_draft_is_compared_by_effect_by_rule_and_by_call(author):
     await work(author)
     draft(
@@ -151,6 +163,52 @@ async def test_what_an_action_would_have_written_is_judged_again_too(author):
     [change] = replay(author, "--policy", "draft.yaml", "--json").json["changes"]
     assert change["tool"] == "step"
     assert change["would_be"]["rules"] == ["never-paid"]
+
+
+async def test_each_call_is_judged_by_what_its_session_had_seen_and_called(author):
+    value = config(session="s")
+    value["tools"] |= {
+        "page": {"level": 1, "emits": ["untrusted"], "labels": ["web"]},
+        "mail": {"level": 1},
+    }
+    value["policy"]["rules"] = [
+        {"id": "all", "tools": ["*"], "effect": "allow"},
+        {"id": "no", "tools": ["mail"], "when": "args.no", "effect": "deny"},
+    ]
+    author.write("gate.yaml", value)
+    async with Driver(author.folder, value) as gate:
+        for tool in ("page", "mail", "late"):
+            await gate.tool(tool, lambda args: "done")
+        await gate.govern("mail", {"no": True})
+        await gate.govern("mail", {"no": False, "n": 1})
+        await gate.govern("page")
+        await gate.govern("mail", {"no": False, "n": 2})
+        await gate.govern("mail", {"no": False, "n": 3})
+    rules = {
+        "labels": '"untrusted" in session.labels',
+        "calls": "session.calls.mail > 1 && session.calls.late == 0",
+        "total": "session.total_calls == 3",
+        "history": (
+            'history.map(h, h.tool) == ["mail", "page"] && history[1].labels == ["web"]'
+            ' && history.all(h, h.status == "succeeded")'
+        ),
+    }
+    found = {}
+    for name, when in rules.items():
+        document = {
+            "version": 1,
+            "id": "draft",
+            "rules": [
+                *value["policy"]["rules"],
+                {"id": name, "tools": ["mail"], "when": when, "effect": "deny"},
+            ],
+        }
+        author.write("draft.yaml", document)
+        told = replay(author, "--policy", "draft.yaml", "--json")
+        assert told.code == 0, told.err
+        assert told.json["notes"] == []
+        found[name] = told.json["changed"]
+    assert found == {"labels": 2, "calls": 1, "total": 1, "history": 1}
 
 
 async def test_a_fact_that_is_not_recorded_is_said_so(author):

@@ -7,10 +7,11 @@ known.
 """
 
 from toolgate.analysis.equivalent import Difference, Equivalence, equivalent
+from toolgate.analysis.issues import Issue
 from toolgate.analysis.optimize import Optimized, Removed, optimize
 from toolgate.analysis.rank import Ranked, rank
 from toolgate.analysis.simulate import Simulation, simulate
-from toolgate.analysis.verify import Issue, Judge, Tools, Verification, verify
+from toolgate.analysis.verify import Judge, Tools, Verification, verify
 
 __all__ = [
     "Difference",

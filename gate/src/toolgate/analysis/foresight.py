@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from toolgate.ir import Action, ActionType, Precondition
 from toolgate.jsonvalue import JSONValue
 from toolgate.plan import effects, preconditions
-from toolgate.plan.references import is_plain, is_reference, referenced, resolve
+from toolgate.plan.references import Room, is_plain, is_reference, referenced, resolve
 
 _COMPARING = preconditions.OPERATORS - {"exists", "not_exists"}
 
@@ -34,6 +34,7 @@ class Foresight:
         self.state = dict(state)
         self._open: set[str] = set()
         self._outputs: dict[str, JSONValue] = {}
+        self._room = Room()
 
     def resolved(self, parameters: dict[str, JSONValue]) -> tuple[dict[str, JSONValue], bool]:
         """Return parameters with all known outputs in them, and whether that was all of them.
@@ -45,7 +46,7 @@ class Foresight:
         if is_plain(parameters):
             return parameters, True
         if not referenced(parameters) - self._outputs.keys():
-            return resolve(parameters, self._outputs), True
+            return resolve(parameters, self._outputs, self._room), True
         return self._resolved_partly(parameters), False
 
     def missing_keys(self, action: Action) -> list[str]:
@@ -130,4 +131,4 @@ class Foresight:
             match = is_reference(value)
             if match is not None and match[1] not in self._outputs:
                 return value
-        return resolve(value, self._outputs)
+        return resolve(value, self._outputs, self._room)

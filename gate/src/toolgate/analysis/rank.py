@@ -2,8 +2,9 @@
 
 1. ``score`` = ``success_likelihood`` · (1 − w) + ``cost_efficiency`` · w, where w is the target's
    ``cost_weight``. All of them are from 0 to 1.
-2. ``success_likelihood`` is the mean over the actions: 0 for one that policy would deny, ½ for one
-   that policy would hold or that a warning is about, 1 for any other.
+2. ``success_likelihood`` is the mean over the actions: 0 for one that policy or capabilities would
+   deny, ½ for one that policy would hold or that a warning is about, 1 for any other. What is found
+   of its compensation does not count.
 3. ``cost_efficiency`` is the mean of three ratios of target to cost, each at most 1: of tool calls,
    of actions, and of duration. A call is taken to last as long as the target has for each of its
    calls, or until its timeout if that is sooner; the plan, as long as its longest chain of them.
@@ -24,7 +25,7 @@ from toolgate.ir import Action, ActionProposal, ActionType, CostTarget
 from toolgate.jsonvalue import JSONValue
 from toolgate.plan.graph import Graph, build
 
-_WEIGHTS: Mapping[str, float] = {"policy_denied": 0.0, "policy_held": 0.5}
+_WEIGHTS: Mapping[str, float] = {"capability_denied": 0.0, "policy_denied": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,22 @@ def rank(
     *,
     judge: Judge | None = None,
     max_actions: int | None = None,
+    sent: Sequence[Mapping[str, JSONValue]] | None = None,
 ) -> list[Ranked]:
-    """Return the candidates, best first; what is asked of them is what :func:`verify` asks."""
+    """Return the candidates, best first; what is asked of them is what :func:`verify` asks.
+
+    ``sent`` is the JSON that each of them was read from.
+    """
     ranked = []
     for index, candidate in enumerate(candidates):
-        found = verify(candidate, tools, state, judge=judge, max_actions=max_actions)
+        found = verify(
+            candidate,
+            tools,
+            state,
+            judge=judge,
+            max_actions=max_actions,
+            sent=None if sent is None else sent[index],
+        )
         ranked.append(_ranked(index, candidate, found, target))
     last = [not item.valid or not candidates[item.index].actions for item in ranked]
     return sorted(ranked, key=lambda item: (last[item.index], -item.score))
@@ -85,7 +97,7 @@ def _ranked(
 def _success_likelihood(actions: Mapping[str, Action], found: Verification) -> float:
     weights = dict.fromkeys(actions, 1.0)
     for issue in found.issues:
-        if issue.action_id in weights:
+        if issue.action_id in weights and not issue.compensating:
             weight = _WEIGHTS.get(issue.code, 0.5)
             weights[issue.action_id] = min(weights[issue.action_id], weight)
     return sum(weights.values()) / len(weights)

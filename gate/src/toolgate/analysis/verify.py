@@ -4,32 +4,9 @@ The actions are walked through in the order in which they run one after another,
 succeed: a blocked action's effects are applied anyway, so that one problem does not bury the
 others. Of a proposal that is no plan only what each action says by itself is looked at.
 
-================== ======== ==================================================================
-code               severity what it says
-================== ======== ==================================================================
-duplicate_id       error    two actions have one id
-unknown_id         error    an action names an id that is no action's, or a compensator's
-cycle              error    actions wait for each other
-too_many_actions   error    there are more than ``max_actions``
-invalid_action     error    a tool call without a tool, a state action without a key
-unregistered_tool  error    nobody has registered the tool, or that of the compensation
-invalid_arguments  error    the arguments do not match the tool's schemas
-unresolved         error    a reference leads to nothing in an output that is known
-missing_key        error    a key of ``state_dependencies`` is not there when the action runs
-precondition       error    a precondition does not hold then
-assertion          error    an assertion does not hold then
-repeated_call      warning  the same call twice; an error, three times and more (heuristic)
-unordered_writers  warning  only their place in the list says which of two writes a key last
-no_compensation    warning  an action is ``compensable`` and names no compensation
-unknown_key        warning  which key a state action is about is only known when it runs
-policy_denied      info     policy, as it is, would deny the action
-policy_held        info     policy, as it is, would hold the action for a person
-================== ======== ==================================================================
-
-A *decision procedure* is right whenever every tool succeeds and nobody else writes the state. A
-*heuristic* may be wrong: a precondition on a key that the plan itself writes (preconditions make no
-edges, so the order may be another), policy's word on arguments that are not known yet, and the same
-call several times, which may be meant.
+What compensates an action is looked at as if everything had succeeded and then been undone: with
+all outputs, in the state from which the proposal ran. :mod:`toolgate.analysis.issues` lists what
+there is to find.
 """
 
 from __future__ import annotations
@@ -39,8 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, TypeAlias
 
 from toolgate import jsonvalue
+from toolgate.analysis import slips
 from toolgate.analysis.arguments import Tool, argument_problems
 from toolgate.analysis.foresight import Foresight, with_parameters
+from toolgate.analysis.issues import Code, Issue, Severity, Tier
 from toolgate.analysis.order import joined_indirectly, listed_order
 from toolgate.ir import Action, ActionProposal, ActionType, ToolCompensation
 from toolgate.jsonvalue import JSONValue
@@ -49,33 +28,19 @@ from toolgate.plan.effects import read_keys, written_keys
 from toolgate.plan.graph import Graph, PlanError, build
 from toolgate.plan.references import UnresolvedReference
 
-Severity: TypeAlias = Literal["error", "warning", "info"]
-Code: TypeAlias = Literal[
-    "duplicate_id",
-    "unknown_id",
-    "cycle",
-    "too_many_actions",
-    "invalid_action",
-    "unregistered_tool",
-    "invalid_arguments",
-    "unresolved",
-    "missing_key",
-    "precondition",
-    "assertion",
-    "repeated_call",
-    "unordered_writers",
-    "no_compensation",
-    "unknown_key",
-    "policy_denied",
-    "policy_held",
-]
-Tier: TypeAlias = Literal["decision_procedure", "heuristic"]
 Judge: TypeAlias = Callable[
     [Action, dict[str, JSONValue], Mapping[str, JSONValue]],
-    tuple[Literal["deny", "hold"], str, Sequence[str]] | None,
+    tuple[Literal["forbid", "deny", "hold"], str, Sequence[str]] | None,
 ]
-"""What current policy says of an action with these parameters in this state: None to allow it, else
-the effect, the reason and the ids of the rules."""
+"""What would be said of an action with these parameters in this state: None to allow it; else that
+its session's capabilities ``forbid`` it, or policy's effect, with the reason and the ids of the
+rules."""
+
+_SAID: Final[Mapping[str, tuple[Code, str]]] = {
+    "forbid": ("capability_denied", ""),
+    "deny": ("policy_denied", "policy would deny it: "),
+    "hold": ("policy_held", "policy would hold it for a person's approval: "),
+}
 
 _SHOWN: Final = 8
 
@@ -86,27 +51,6 @@ class Tools(Protocol):
     def get(self, name: str, /) -> Tool | None:
         """Return a tool, None when nobody has registered it."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Issue:
-    """One finding. ``action_id`` is the action it is about, None for the proposal as a whole."""
-
-    action_id: str | None
-    severity: Severity
-    code: Code
-    message: str
-    tier: Tier = "decision_procedure"
-
-    def to_json(self) -> dict[str, JSONValue]:
-        """Return the wire's shape."""
-        return {
-            "action_id": self.action_id,
-            "severity": self.severity,
-            "code": self.code,
-            "message": self.message,
-            "tier": self.tier,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +89,19 @@ def verify(
     *,
     judge: Judge | None = None,
     max_actions: int | None = None,
+    sent: Mapping[str, JSONValue] | None = None,
 ) -> Verification:
     """Find what is wrong with a proposal that is to run from ``state``, which is not changed.
 
     ``tools`` of None: nothing is known of tools, and calls are not checked against them. ``judge``
-    is asked about every call that is well-formed and of a registered tool, and about every state
-    action. Linear in actions and edges.
+    is asked about every call that is well-formed and of a registered tool, about every state
+    action, and about what compensates. ``sent`` is the JSON that the proposal was read from: only
+    that shows fields that there are none of. Linear in actions and edges.
     """
     issues = list(_of_the_whole(proposal, max_actions))
+    if sent is not None:
+        issues += slips.of_sent(sent, proposal)
+    issues += slips.of_proposal(proposal)
     foresight = Foresight(state)
     try:
         graph = build(proposal.actions)
@@ -173,6 +122,10 @@ def verify(
     for id in graph.ids:
         if id in graph.compensators:
             issues += _of_itself(actions[id], tools)
+    left = foresight.state
+    foresight.restore(state)
+    for action in proposal.actions:
+        issues += walk.compensation(action, actions)
     conflicts = tuple(_conflicts(proposal.actions, graph))
     issues += [
         Issue(
@@ -184,7 +137,7 @@ def verify(
         )
         for earlier, later, key in conflicts
     ]
-    return Verification(tuple(issues), foresight.state, graph.levels(), conflicts)
+    return Verification(tuple(issues), left, graph.levels(), conflicts)
 
 
 class _Walk:
@@ -238,6 +191,26 @@ class _Walk:
             tier: Tier = "heuristic" if condition.key in self._written else "decision_procedure"
             yield Issue(action.id, "error", "precondition", message, tier)
 
+    def compensation(self, action: Action, actions: Mapping[str, Action]) -> Iterator[Issue]:
+        """Return what would be said of what compensates an action, if that ever runs."""
+        undo = action.compensation
+        if undo is None or action.reversibility == "irreversible":
+            return
+        if isinstance(undo, ToolCompensation):
+            call = ActionType.TOOL_CALL
+            does = Action(id=action.id, type=call, tool=undo.tool, parameters=undo.parameters)
+        else:
+            does = actions[undo.action_id]
+        try:
+            parameters, _ = self._foresight.resolved(does.parameters)
+        except UnresolvedReference as error:
+            yield Issue(action.id, "error", "unresolved", str(error)).of_compensation()
+            return
+        refused = {issue.code for issue in _of_itself(does, self._tools)}
+        if self._judge is not None and not refused & _BEFORE_POLICY:
+            for issue in self._of_policy(self._judge, does, parameters, known=False):
+                yield replace(issue, action_id=action.id).of_compensation()
+
     def _of_policy(
         self, judge: Judge, action: Action, parameters: dict[str, JSONValue], *, known: bool
     ) -> Iterator[Issue]:
@@ -245,11 +218,9 @@ class _Walk:
         if verdict is not None:
             effect, reason, rules = verdict
             by = f" (rules: {', '.join(rules)})" if rules else ""
-            said = "deny it" if effect == "deny" else "hold it for a person's approval"
-            code: Code = "policy_denied" if effect == "deny" else "policy_held"
-            message = f"policy would {said}: {reason}{by}"
+            code, said = _SAID[effect]
             tier: Tier = "decision_procedure" if known else "heuristic"
-            yield Issue(action.id, "info", code, message, tier)
+            yield Issue(action.id, "info", code, f"{said}{reason}{by}", tier)
 
 
 _BEFORE_POLICY = frozenset({"invalid_action", "unresolved", "unregistered_tool"})
@@ -283,10 +254,7 @@ def _of_itself(action: Action, tools: Tools | None, *, unknown: bool = True) -> 
     compensation = action.compensation
     if isinstance(compensation, ToolCompensation):
         for issue in _of_call(action.id, compensation.tool, compensation.parameters, tools):
-            yield replace(issue, message=f"its compensation: {issue.message}")
-    elif compensation is None and action.reversibility == "compensable":
-        message = "it is compensable and names no compensation, so an abort does not undo it"
-        yield Issue(action.id, "warning", "no_compensation", message)
+            yield issue.of_compensation()
 
 
 def _of_call(

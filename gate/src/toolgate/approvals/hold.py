@@ -33,6 +33,8 @@ class Hold:
     deadline: int | None
     expected_effects: dict[str, JSONValue] = field(default_factory=dict)
     compensation: JSONValue = None
+    retries: int = 0
+    """How many attempts may follow a failed one, by the plan's word."""
 
     @property
     def approvers(self) -> tuple[str, ...]:
@@ -59,20 +61,23 @@ def hold_digest(
     requirement: ApprovalRequirement,
     expected_effects: dict[str, JSONValue],
     compensation: JSONValue,
+    retries: int,
 ) -> str:
     """Return the digest an approval must name: over everything that would happen.
 
     That is uid, tool, arguments, what a success writes to the session's state, what would be run
-    to compensate it, and the approval requirement. A single call has no effects to expect and no
-    compensation; they are part of the digest all the same, so that one rule names every hold.
+    to compensate it, how many attempts may follow a failed one, and the approval requirement. A
+    single call has no effects to expect and no compensation; they are part of the digest all the
+    same, so that one rule names every hold. Retries are named where there are any.
     """
-    return jsonvalue.digest(
-        {
-            "uid": uid,
-            "tool": tool,
-            "args": args,
-            "expected_effects": expected_effects,
-            "compensation": compensation,
-            "requirement": requirement.to_json(),
-        }
-    )
+    named: dict[str, JSONValue] = {
+        "uid": uid,
+        "tool": tool,
+        "args": args,
+        "expected_effects": expected_effects,
+        "compensation": compensation,
+        "requirement": requirement.to_json(),
+    }
+    if retries:
+        named["retries"] = retries
+    return jsonvalue.digest(named)

@@ -17,9 +17,11 @@ from toolgate.cli.terminal import (
     console,
     one_line,
     print_json,
+    print_table,
     printable,
     reported,
 )
+from toolgate.errors import ToolgateError
 
 _OptionalConfig: TypeAlias = Annotated[
     Path | None,
@@ -32,6 +34,11 @@ _OptionalConfig: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+
+
+class UnknownCapability(ToolgateError):
+    """No agent can be asked for that; the message has what they can be asked for."""
+
 
 app = typer.Typer(help="Built-in agents, and those of a config.", no_args_is_help=True)
 
@@ -48,19 +55,21 @@ def list_agents(
     """List the agents, and what each can be asked for."""
     with reported():
         registry = _registry(config)
-    found = tuple(registry) if capability is None else registry.agents_for(capability)
+        found = tuple(registry) if capability is None else registry.agents_for(capability)
+        if not found:
+            known = sorted({name for agent in registry for name in agent.capabilities})
+            raise UnknownCapability(
+                f"no agent has the capability {capability!r}; there are: {', '.join(known)}"
+            )
     if as_json:
         print_json([agent.to_json() for agent in found])
-        return
-    if not found:
-        console.print(Text(one_line(f"no agent has the capability {capability}")))
         return
     table = Table("id", "name", "capabilities", "description")
     for agent in found:
         capabilities = ", ".join(agent.capabilities)
         cells = (agent.id, agent.name, capabilities, agent.description)
         table.add_row(*(Text(one_line(cell)) for cell in cells))
-    console.print(table)
+    print_table(table)
 
 
 @app.command()

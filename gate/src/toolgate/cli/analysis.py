@@ -6,7 +6,7 @@ written: its journal is one in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -38,7 +38,7 @@ from toolgate.cli.terminal import (
 )
 from toolgate.config import GateConfig, MemoryJournal
 from toolgate.errors import SchemaError
-from toolgate.ir import ActionProposal, CostTarget, ToolSchema
+from toolgate.ir import ActionProposal, CostTarget, ToolCompensation, ToolSchema
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.tools import ToolConflict, ToolRegistry
 from toolgate.plan.graph import problems_of
@@ -60,6 +60,17 @@ _ConfigOption: TypeAlias = Annotated[
         "-c",
         envvar="TOOLGATE_CONFIG",
         help="A gate's config: its contracts, policy, capabilities and state are applied.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+_StateConfigOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="TOOLGATE_CONFIG",
+        help="A gate's config, of which only the initial state counts: it is the state before.",
         metavar="FILE",
         show_default=False,
     ),
@@ -107,9 +118,9 @@ def verify(
 ) -> None:
     """Find what is wrong with a proposal before anything of it runs."""
     with reported():
-        proposal = read_proposal(file)
+        proposal, sent = read_proposal(file)
         with _desk(config, tools, state, [proposal]) as desk:
-            found = desk.verify(proposal)
+            found = desk.verify(proposal, sent=sent)
     if as_json:
         print_json(found.to_json())
     else:
@@ -120,13 +131,13 @@ def verify(
 
 def simulate(
     file: _FileArgument,
-    config: _ConfigOption = None,
+    config: _StateConfigOption = None,
     state: _StateOption = None,
     as_json: JSONOption = False,
 ) -> None:
     """Show the state that executing a proposal would leave."""
     with reported():
-        proposal = read_proposal(file)
+        proposal = read_proposal(file).proposal
         before = _state(None if config is None else config_of(config), state)
     _refuse_what_is_no_plan({file: proposal})
     simulation = analysis.simulate(proposal, before)
@@ -150,7 +161,7 @@ def equivalent(
 ) -> None:
     """Compare the states that two proposals would leave."""
     with reported():
-        plans = {path: read_proposal(path) for path in (file, other)}
+        plans = {path: read_proposal(path).proposal for path in (file, other)}
         states = [read_state(path) for path in state or ()]
     _refuse_what_is_no_plan(plans)
     a, b = plans[file], plans[other]
@@ -173,13 +184,13 @@ def equivalent(
 
 def optimize(
     file: _FileArgument,
-    config: _ConfigOption = None,
+    config: _StateConfigOption = None,
     state: _StateOption = None,
     as_json: JSONOption = False,
 ) -> None:
     """Take needless waits out of a proposal, never changing what happens."""
     with reported():
-        proposal = read_proposal(file)
+        proposal = read_proposal(file).proposal
         before = _state(None if config is None else config_of(config), state)
     _refuse_what_is_no_plan({file: proposal})
     optimized = analysis.optimize(proposal, before)
@@ -204,10 +215,11 @@ def rank(
 ) -> None:
     """Order proposals, the best to try first."""
     with reported():
-        proposals = [read_proposal(file) for file in files]
+        read = [read_proposal(file) for file in files]
+        proposals, sent = [each.proposal for each in read], [each.document for each in read]
         wanted = CostTarget() if target is None else read_target(target)
         with _desk(config, tools, state, proposals) as desk:
-            ranking = desk.rank(proposals, wanted)
+            ranking = desk.rank(proposals, wanted, sent=sent)
     if as_json:
         print_json({"ranking": [item.to_json() for item in ranking]})
     else:
@@ -233,13 +245,17 @@ class _Alone:
         self._tools = tools
         self._state = state
 
-    def verify(self, proposal: ActionProposal) -> Verification:
-        return analysis.verify(proposal, self._tools, self._state)
+    def verify(self, proposal: ActionProposal, *, sent: Mapping[str, JSONValue]) -> Verification:
+        return analysis.verify(proposal, self._tools, self._state, sent=sent)
 
     def rank(
-        self, candidates: Sequence[ActionProposal], target: CostTarget
+        self,
+        candidates: Sequence[ActionProposal],
+        target: CostTarget,
+        *,
+        sent: Sequence[Mapping[str, JSONValue]],
     ) -> list[analysis.Ranked]:
-        return analysis.rank(candidates, target, self._tools, self._state)
+        return analysis.rank(candidates, target, self._tools, self._state, sent=sent)
 
 
 class _NoRunner:
@@ -276,12 +292,21 @@ def _desk(
         if tools is not None and declared is not None:
             _register(runtime.tools, tools, declared)
         else:
-            names = {action.tool for proposal in proposals for action in proposal.actions}
-            undeclared = [ToolSchema(name=name) for name in sorted(filter(None, names))]
+            names = {name for proposal in proposals for name in _tools_of(proposal)}
+            undeclared = [ToolSchema(name=name) for name in sorted(names)]
             _register(runtime.tools, loaded.source.name, undeclared)
         yield runtime
     finally:
         runtime.close("answered")
+
+
+def _tools_of(proposal: ActionProposal) -> Iterator[str]:
+    """Iterate over the tools that a proposal calls, or would call to compensate."""
+    for action in proposal.actions:
+        if action.tool:
+            yield action.tool
+        if isinstance(action.compensation, ToolCompensation) and action.compensation.tool:
+            yield action.compensation.tool
 
 
 def _register(registry: ToolRegistry, source: Path | str, declared: Iterable[ToolSchema]) -> None:

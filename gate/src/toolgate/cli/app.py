@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from toolgate import __version__
-from toolgate.cli import agents, analysis, approvals, journal, keys, policy
+from toolgate.cli import agents, analysis, approvals, journal, keys, policy, proposals_list
 from toolgate.cli.check import check
 from toolgate.cli.schema import schema
 from toolgate.cli.serve import serve as run_gate
@@ -24,6 +24,7 @@ app.add_typer(approvals.app, name="approvals")
 app.add_typer(journal.app, name="journal")
 app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
+app.add_typer(proposals_list.app, name="proposals")
 app.command()(check)
 app.command()(schema)
 for command in (

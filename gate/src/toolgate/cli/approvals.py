@@ -23,6 +23,7 @@ from toolgate.cli.terminal import (
     one_line,
     pretty,
     print_json,
+    print_table,
     printable,
     reported,
 )
@@ -85,7 +86,12 @@ def _print_list(views: list[HoldView], status: str) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("hold", no_wrap=True, min_width=ID_WIDTH)
     planned = any(view.place is not None for view in views)
-    for name in ("opened", "tool", *(["of proposal"] * planned), "status", "approved", "reason"):
+    table.add_column("opened", overflow="fold")
+    table.add_column("tool", overflow="fold")
+    if planned:
+        # What begins with a proposal's uid: it may be wrapped after it, not within.
+        table.add_column("of proposal", overflow="fold", min_width=ID_WIDTH)
+    for name in ("status", "approved", "reason"):
         table.add_column(name, overflow="fold")
     for view in views:
         place = view.place
@@ -101,7 +107,7 @@ def _print_list(views: list[HoldView], status: str) -> None:
             f"{len(view.tally.approved_by)} of {view.hold.quorum}",
             Text(one_line(view.hold.reason)),
         )
-    console.print(table)
+    print_table(table)
 
 
 @app.command()
@@ -119,12 +125,12 @@ def show(config: ConfigOption, hold: HoldArgument, as_json: JSONOption = False) 
     if as_json:
         print_json(hold_json(view, plan))
         return
-    console.print(hold_panel(view, plan))
+    print_table(hold_panel(view, plan))
     if plan is not None:
         console.print(Text("\nthe proposal", style="bold"))
-        console.print(plan_table(plan, view))
+        print_table(plan_table(plan, view))
     console.print(Text("\nthe session so far", style="bold"))
-    console.print(event_table(events, desk.genuine))
+    print_table(event_table(events, desk.genuine))
 
 
 @app.command()
@@ -169,8 +175,9 @@ def _answer(
     if as_json:
         print_json(hold_json(answered.view, plan))
         return
-    console.print(hold_panel(answered.view, plan))
-    console.print(Text(_told(answered), style="green" if verdict == "approve" else "red"))
+    print_table(hold_panel(answered.view, plan))
+    style = "green" if verdict == "approve" else "red"
+    console.print(Text(_told(answered), style=style), soft_wrap=True)
 
 
 def _told(answered: Answered) -> str:
@@ -248,6 +255,7 @@ def _consequence_rows(view: HoldView, plan: PlanView | None) -> dict[str, str]:
     return {
         "expected effects": pretty(hold.expected_effects) if hold.expected_effects else "none",
         "compensation": compensation,
+        "attempts": f"1, and {hold.retries} more if it fails" if hold.retries else "1",
     }
 
 

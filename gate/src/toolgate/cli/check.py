@@ -16,6 +16,7 @@ from toolgate.cli.terminal import (
     console,
     errors,
     print_json,
+    print_table,
     printable,
     reported,
 )
@@ -31,18 +32,34 @@ from toolgate.policy import (
     contract_for,
     contract_for_state_action,
 )
+from toolgate.policy.loading import OBSERVE_WARNING
 
 _STATE_ACTIONS = (ActionType.STATE_WRITE, ActionType.STATE_READ, ActionType.ASSERTION)
 _COLOURS = {"allow": "green", "hold": "yellow", "deny": "red", "depends": "cyan"}
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="The gate's config file.", show_default=False)],
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="The gate's config file; or name it with --config.", metavar="[FILE]"),
+    ] = None,
+    named: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", envvar="TOOLGATE_CONFIG", help="The same as FILE.", metavar="FILE"
+        ),
+    ] = None,
     json: JSONOption = False,
 ) -> None:
-    """Validate a config file with its policy, and show what holds for every tool."""
+    """Validate a config file with its policy, and show what holds for every tool.
+
+    FILE goes before --config and TOOLGATE_CONFIG.
+    """
+    path = file or named
+    if path is None:
+        raise typer.BadParameter("name the config: FILE, --config FILE, or TOOLGATE_CONFIG")
     with reported():
-        config = load_config(file)
+        config = load_config(path)
     found: list[ToolgateError] = []
     try:
         pinned_keys(config)
@@ -73,6 +90,7 @@ def _report(config: GateConfig, policy: Policy) -> dict[str, Any]:
     return {
         "file": config.source.name,
         "project": config.project,
+        "mode": config.mode,
         "policy": {
             "id": policy.id,
             "digest": policy.digest,
@@ -106,7 +124,11 @@ def _refusal(capabilities: Capabilities, contract: Contract) -> dict[str, Any] |
 def _outlook(kind: ActionType, contract: Contract, policy: Policy) -> dict[str, Any]:
     verdict = policy.settled(kind, contract)
     if verdict is not None:
-        return {"effect": verdict.effect, "reason": verdict.reason}
+        outlook: dict[str, Any] = {"effect": verdict.effect, "reason": verdict.reason}
+        if verdict.observed is not None:
+            would_be = verdict.observed
+            outlook["observed"] = {"effect": would_be.effect, "reason": would_be.reason}
+        return outlook
     rules = ", ".join(policy.conditional_rules(kind, contract))
     return {"effect": "depends", "reason": f"rules with conditions decide ({rules})"}
 
@@ -114,6 +136,8 @@ def _outlook(kind: ActionType, contract: Contract, policy: Policy) -> dict[str, 
 def _print(report: dict[str, Any]) -> None:
     policy = report["policy"]
     approvers = ", ".join(report["approvers"]) or "none"
+    if report["mode"] == "observe":
+        console.print(Text(OBSERVE_WARNING, style="bold white on red"), soft_wrap=True)
     for label, text in (
         ("config", f"{report['file']} (project {report['project']})"),
         ("policy", f"{policy['id']} {policy['digest']}"),
@@ -130,13 +154,15 @@ def _print(report: dict[str, Any]) -> None:
             _said(tool["verdict"]),
         )
     if report["tools"]:
-        console.print(table)
+        print_table(table)
     else:
         console.print("No tool has an entry: every tool gets the conservative contract.")
     for name, action in report["state_actions"].items():
         line = Text(f"{name} (level {action['level']}): ") + _said(action["verdict"])
         console.print(line, soft_wrap=True)
     for warning in report["warnings"]:
+        if warning == OBSERVE_WARNING:
+            continue  # It stands at the top.
         console.print(
             Text.assemble(("warning: ", "bold yellow"), printable(warning)), soft_wrap=True
         )
@@ -144,6 +170,7 @@ def _print(report: dict[str, Any]) -> None:
 
 def _terms(tool: dict[str, Any]) -> list[str]:
     terms = [tool["reversibility"], tool["blast_radius"], *tool["labels"]]
+    terms += [f"emits {', '.join(tool['emits'])}"] if "emits" in tool else []
     terms += ["idempotent"] if tool["idempotent"] else []
     terms += [f"{tool['timeout_ms'] / 1000:g} s"]
     if "retries" in tool:
@@ -158,5 +185,10 @@ def _terms(tool: dict[str, Any]) -> list[str]:
 
 
 def _said(verdict: dict[str, Any]) -> Text:
-    effect = verdict["effect"]
-    return Text.assemble((effect, _COLOURS[effect]), printable(f": {verdict['reason']}"))
+    effect, would_be = verdict["effect"], verdict.get("observed")
+    said = Text.assemble((effect, _COLOURS[effect]), printable(f": {verdict['reason']}"))
+    if would_be is not None:
+        effect = would_be["effect"]
+        said.append("; OBSERVED ONLY: ", "bold")
+        said.append(effect, _COLOURS[effect]).append(printable(f": {would_be['reason']}"))
+    return said

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from heapq import merge
 from itertools import islice
 from typing import Annotated, Any
 
@@ -19,13 +22,16 @@ from toolgate.cli.terminal import (
     config_of,
     console,
     errors,
+    in_terminal,
     one_line,
     print_json,
+    print_table,
     printable,
     reported,
 )
 from toolgate.errors import JSONError
 from toolgate.journal.events import Event, EventKind
+from toolgate.journal.journal import Reader
 from toolgate.journal.opening import inspect_journal
 from toolgate.journal.store import Store
 from toolgate.journal.verify import Report, verify
@@ -46,48 +52,115 @@ _STYLES = {
     "journal.tampered": "bold red",
 }
 _ENDS = ("executed", "rejected", "skipped")
-_WIDEST = 160
+_LIMIT = 100
+"""How many events are printed when nobody says."""
+_MOST = 1 << 62
+_ROOMY = 120
+"""Columns of a terminal that has room for whole uids beside what happened."""
 
 
 @app.command()
 def show(
     config: ConfigOption,
     after: Annotated[
-        int, typer.Option(min=0, max=1 << 62, help="Begin after this place in the log.")
+        int, typer.Option(min=0, max=_MOST, help="Begin after this place in the log.")
     ] = 0,
     limit: Annotated[
-        int, typer.Option(min=1, max=1 << 30, help="Print at most this many events.")
-    ] = 100,
+        int | None,
+        typer.Option(min=1, max=_MOST, help=f"Print at most this many; {_LIMIT} by default."),
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option(min=1, max=_MOST, help="Print the last so many instead.")
+    ] = None,
     action: Annotated[str | None, typer.Option(help="Only this action's events.")] = None,
     proposal: Annotated[
-        str | None, typer.Option(help="Only the events of this proposal and of all its actions.")
+        str | None,
+        typer.Option(
+            help="Only the events of this proposal (its uid, or the proposer's own id) and of all "
+            "its actions."
+        ),
     ] = None,
     session: Annotated[str | None, typer.Option(help="Only this session's events.")] = None,
     as_json: JSONOption = False,
 ) -> None:
     """Print events, oldest first; exit 1 when there is nothing of what is asked for."""
+    if limit is not None and last is not None:
+        raise typer.BadParameter("--limit counts from the oldest, --last from the newest: name one")
     with reported():
         journal = inspect_journal(config_of(config))
-        unknown = _unknown(journal.store, action, proposal, session)
-        found = journal.store.events(after=after, action=action, proposal=proposal, session=session)
-        events = list(islice(found, limit))
+        journal.store.snapshot()
+        proposals = None if proposal is None else _uids(journal.reader, proposal)
+        unknown = _unknown(journal.store, action, proposal, proposals, session)
+        asked = _Asked(journal.store, after, action, proposals, session)
+        total = 0 if unknown is not None else asked.count()
+        events = [] if unknown is not None else asked.events(limit or _LIMIT, last)
     if unknown is not None:
-        errors.print(Text(f"the journal knows no {unknown}"))
+        errors.print(Text(f"the journal knows no {unknown}"), soft_wrap=True)
         raise typer.Exit(NO)
     if as_json:
         for event in events:
             print_json({**event_json(event), "genuine": journal.reader.genuine(event)})
-        return
-    console.print(event_table(events, journal.reader.genuine))
+    else:
+        print_table(event_table(events, journal.reader.genuine))
+    if proposals is not None and len(proposals) > 1:
+        name = one_line(proposal)
+        told = f"{name} is the id of {len(proposals)} proposals, the newest last: "
+        errors.print(Text(told + ", ".join(map(one_line, proposals))), soft_wrap=True)
+    if total > len(events):
+        errors.print(Text(_left_out(events, total, from_end=last is not None)), soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Which events are asked for; ``proposals`` are the uids of several, or ``None``: any."""
+
+    store: Store
+    after: int
+    action: str | None
+    proposals: Sequence[str] | None
+    session: str | None
+
+    def count(self) -> int:
+        """Return how many there are."""
+        return sum(self.store.count(**which) for which in self._each())
+
+    def events(self, limit: int, last: int | None) -> list[Event]:
+        """Return the first ``limit`` of them, or the ``last``, in the log's order."""
+        parts = [self.store.events(**which, last=last) for which in self._each()]
+        merged = merge(*parts, key=lambda event: event.seq)
+        return list(islice(merged, limit) if last is None else deque(merged, last))
+
+    def _each(self) -> list[dict[str, Any]]:
+        which = {"after": self.after, "action": self.action, "session": self.session}
+        return [{**which, "proposal": uid} for uid in self.proposals or (None,)]
+
+
+def _left_out(events: Sequence[Event], total: int, *, from_end: bool) -> str:
+    """Say how many events are not shown, and how to see them."""
+    left = _count(total - len(events), "more event")
+    if from_end:
+        return f"{left} before these: --last {total} shows all"
+    return f"{left} after these: --after {events[-1].seq} goes on, --last {_LIMIT} shows the newest"
+
+
+def _uids(reader: Reader, proposal: str) -> list[str]:
+    """Return the uids of the proposals that a uid, or a proposer's own id, names."""
+    if reader.store.last_event(proposal, EventKind.PROPOSAL_RECEIVED) is not None:
+        return [proposal]
+    return [record.uid for record in reader.proposals_named(proposal)]
 
 
 def _unknown(
-    store: Store, action: str | None, proposal: str | None, session: str | None
+    store: Store,
+    action: str | None,
+    proposal: str | None,
+    proposals: Sequence[str] | None,
+    session: str | None,
 ) -> str | None:
     """Return what of the things asked for nothing is known of, for people; ``None``: all is."""
     if action is not None and store.last_seq_of(action) == 0:
         return f"action {one_line(action)}"
-    if proposal is not None and store.last_event(proposal, EventKind.PROPOSAL_RECEIVED) is None:
+    if proposals is not None and not proposals:
         return f"proposal {one_line(proposal)}"
     if session is not None and store.get("session", session) is None:
         return f"session {one_line(session)}"
@@ -122,7 +195,7 @@ def verify_journal(config: ConfigOption, as_json: JSONOption = False) -> None:
             }
         )
     else:
-        console.print(verdict_line(report))
+        console.print(verdict_line(report), soft_wrap=True)
     if report.problem is not None:
         raise typer.Exit(NO)
 
@@ -143,15 +216,23 @@ def _count(number: int, noun: str) -> str:
 
 
 def event_table(events: Iterable[Event], genuine: Callable[[Event], bool]) -> Table:
-    """Return events as a table for people; those that are not ``genuine`` say so."""
-    table = Table("seq", "time", "event", "action", "what", box=None, pad_edge=False)
+    """Return events as a table for people; those that are not ``genuine`` say so.
+
+    A terminal without room gets the ends of uids, and the beginnings of long texts.
+    """
+    width = console.width if in_terminal() else None
+    shown = 0 if width is None or width >= _ROOMY else -6
+    table = Table(box=None, pad_edge=False)
+    for name in ("seq", "time", "event", "action"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("what")
     for event in events:
         table.add_row(
             str(event.seq),
             Text(one_line(_time(event.at))[11:23]),
             _kind(event, genuine(event)),
-            Text(one_line(event.action or "")[-6:]),
-            Text(_gist(event), overflow="ellipsis", no_wrap=True),
+            Text(one_line(event.action or "")[shown:]),
+            Text(_gist(event, width), overflow="ellipsis", no_wrap=True),
         )
     return table
 
@@ -200,15 +281,20 @@ def _data(event: Event) -> JSONValue:
         return str(event.data)
 
 
-def _gist(event: Event) -> str:
-    """Return the part of an event's data that says most, safe to print."""
+def _gist(event: Event, width: int | None) -> str:
+    """Return the part of an event's data that says most, safe to print and not wider."""
     try:
         text = _told(event, jsonvalue.parse(event.data))
     except (JSONError, LookupError, TypeError, AttributeError, ValueError, OverflowError):
         # Somebody has written into the log: show it as it is.
         text = str(event.data)
     text = one_line(text.replace("\n", " "))
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+    return text if width is None or len(text) <= width else text[: width - 1] + "…"
+
+
+def _decided(data: Any) -> str:
+    rules = ", ".join(data["rules"])
+    return f"{data['effect']}{f' by {rules}' if rules else ''}: {data['reason']}"
 
 
 def _told(event: Event, data: Any) -> str:
@@ -216,14 +302,18 @@ def _told(event: Event, data: Any) -> str:
         case "session.opened":
             return f"{event.session} of {data['project']}, agent {data['agent']}"
         case "policy.loaded":
-            return f"{data['policy']} {data['digest']}"
+            mode = "; OBSERVE MODE" if data.get("mode") == "observe" else ""
+            return f"{data['policy']} {data['digest']}{mode}"
+        case "policy.refused":
+            return f"{data['in_force']} stays in force: {'; '.join(data['problems'])}"
         case "tool.registered":
             return f"{data['name']}, level {data['contract']['level']}"
         case "action.proposed":
             return f"{data['tool']} {jsonvalue.canonical(data['args']).decode()}"
         case "action.decided":
-            rules = ", ".join(data["rules"])
-            return f"{data['effect']}{f' by {rules}' if rules else ''}: {data['reason']}"
+            would = data.get("observed")
+            observed = "" if would is None else f"; OBSERVED, would be {_decided(would)}"
+            return _decided(data) + observed
         case "action.rejected" | "action.failed" | "action.cancelled" | "action.in_doubt":
             return f"{data['error']['kind']}: {data['error']['message']}"
         case "action.executing":
@@ -241,10 +331,10 @@ def _told(event: Event, data: Any) -> str:
         case "run.started":
             return f"toolgate {data['version']}, run {event.run}"
         case _:
-            return _told_of_plan(event, data)
+            return _told_of_more(event, data)
 
 
-def _told_of_plan(event: Event, data: Any) -> str:
+def _told_of_more(event: Event, data: Any) -> str:
     match event.kind:
         case "proposal.received":
             proposal = data["proposal"]
@@ -264,6 +354,10 @@ def _told_of_plan(event: Event, data: Any) -> str:
             return f"{data['error']['kind']}: {data['error']['message']}"
         case "action.deduplicated":
             return f"as {data['of']}: {jsonvalue.canonical(data['output']).decode()}"
+        case "label.added":
+            return f"{data['label']}, by {' '.join(*data['source'].items())}"
+        case "observation.recorded":
+            return f"{data['trust']}, {data['length']} bytes from {data.get('source', 'somewhere')}"
         case "state.changed":
             changes = {change["key"]: change["value"] for change in data["changes"]}
             return jsonvalue.canonical(changes).decode()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field, RootModel, ValidationError
 
 from toolgate.errors import ToolgateError
 from toolgate.ir import ActionProposal, CostTarget, ToolSchema
 from toolgate.jsonvalue import JSONValue
-from toolgate.sourcefile import Problems, SourceFile, UnreadableSource, message, read
+from toolgate.plan import shape
+from toolgate.sourcefile import Problems, SourceFile, UnreadableSource, read
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -26,9 +27,17 @@ class InputError(ToolgateError):
         super().__init__(f"{name}:\n{lines}")
 
 
-def read_proposal(path: Path) -> ActionProposal:
+class Sent(NamedTuple):
+    """A proposal, and the JSON that it was read from."""
+
+    proposal: ActionProposal
+    document: Mapping[str, JSONValue]
+
+
+def read_proposal(path: Path) -> Sent:
     """Read a proposal; raises :class:`InputError`."""
-    return _validated(_read(path), ActionProposal)
+    source = _read(path)
+    return Sent(_validated(source, ActionProposal), source.value)
 
 
 def read_target(path: Path) -> CostTarget:
@@ -62,5 +71,5 @@ def _validated(source: SourceFile, model: type[M]) -> M:
     except ValidationError as error:
         problems = Problems(source.lines)
         for detail in error.errors(include_url=False):
-            problems.add(detail["loc"], message(detail))
+            problems.add(shape.location(detail), shape.message(detail))
         raise InputError(source.name, problems) from None

@@ -20,7 +20,7 @@ def serve(config: str) -> int:
     """Serve one client on stdin and stdout, and return the exit code.
 
     0 when the client ended it or a signal asked for the end; 2 when the gate cannot start, which is
-    said on stderr, before anything is written to stdout.
+    said on stderr, before anything is written to stdout. SIGHUP reloads the policy document.
     """
     try:
         return _runner()(_serve(config))
@@ -36,6 +36,8 @@ async def _serve(path: str) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gate.stop, signal.Signals(number).name)
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, gate.reload)
     # What the gate is made of lives as long as it does: the collector need not look at it again.
     gc.collect()
     gc.freeze()

@@ -2,6 +2,9 @@
 
 What agents wrote is shown to people who decide on it, so nothing in it may act on their terminal:
 every character that does not print is shown by its number.
+
+A terminal has a width, which tables are fitted into. A pipe or a file has none: there a row is one
+line, whole and without colours, whatever its length.
 """
 
 from __future__ import annotations
@@ -14,7 +17,11 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
+from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from toolgate.config import GateConfig, load_config
@@ -35,6 +42,9 @@ JSONOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON,
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
+_UNBOUNDED = 1 << 20
+"""Characters: wider than what is printed at its own width."""
+
 
 @contextmanager
 def reported() -> Iterator[None]:
@@ -42,7 +52,7 @@ def reported() -> Iterator[None]:
     try:
         yield
     except ToolgateError as error:
-        errors.print(Text.assemble(("error: ", "bold red"), printable(str(error))))
+        errors.print(Text.assemble(("error: ", "bold red"), printable(str(error))), soft_wrap=True)
         raise typer.Exit(BAD_INPUT) from None
 
 
@@ -76,3 +86,38 @@ def print_json(value: JSONValue) -> None:
 def print_text(text: str) -> None:
     """Print a text that is safe to print exactly as it is, for a file or a pipe too."""
     sys.stdout.write(text + "\n")
+
+
+def in_terminal() -> bool:
+    """Tell whether what is printed goes to a terminal, not into a pipe or a file."""
+    return console.file.isatty()
+
+
+def print_table(shown: Table | Panel) -> None:
+    """Print a table, fitted into the terminal; elsewhere nothing of it is wrapped or cut."""
+    if in_terminal():
+        console.print(shown)
+    elif isinstance(shown, Table) and shown.box is None:
+        _print_rows(shown)
+    else:
+        options = console.options.update(width=_UNBOUNDED)
+        width = Measurement.get(console, options, shown).maximum
+        plain = Console(file=console.file, width=width, highlight=False, color_system=None)
+        plain.print(shown)
+
+
+def _print_rows(table: Table) -> None:
+    """Print a table as one line a row, each column as wide as its widest cell but the last."""
+    columns = [[_plain(cell) for cell in (col.header, *col.cells)] for col in table.columns]
+    widths = [max(map(cell_len, cells)) for cells in columns[:-1]]
+    for cells in zip(*columns, strict=True):
+        padded = [
+            cell + " " * (width - cell_len(cell))
+            for cell, width in zip(cells, widths, strict=False)
+        ]
+        print_text("  ".join([*padded, cells[-1]]).rstrip())
+
+
+def _plain(cell: RenderableType) -> str:
+    text = cell if isinstance(cell, Text) else console.render_str(str(cell))
+    return one_line(text.plain)

@@ -37,7 +37,9 @@ from toolgate.ir import (
 )
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.engine import ToolRun
+from toolgate.kernel.past import Document
 from toolgate.kernel.recording import Unrecorded
+from toolgate.kernel.result import ToolOutput
 from toolgate.kernel.steps import KeyConflict
 from toolgate.kernel.tools import ToolConflict
 from toolgate.policy.contracts import Contract
@@ -51,6 +53,7 @@ __all__ = [
     "ConfigError",
     "Contract",
     "CostTarget",
+    "Document",
     "Equivalence",
     "Executor",
     "GateConfig",
@@ -75,6 +78,7 @@ __all__ = [
     "State",
     "TooManyCalls",
     "ToolConflict",
+    "ToolOutput",
     "ToolRun",
     "ToolSchema",
     "ToolgateError",

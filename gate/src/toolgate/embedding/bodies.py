@@ -15,17 +15,21 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from toolgate.embedding.given import own_json
+from toolgate.embedding.given import InvalidInput, own_document, own_json
 from toolgate.errors import JSONError
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.engine import RequestId, ToolRun
+from toolgate.kernel.past import Document
 from toolgate.kernel.result import ToolError, ToolOutput, ToolReply
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Executor: TypeAlias = Callable[[ToolRun], Awaitable[JSONValue]]
-"""Runs one body and returns its output, which is JSON; what it raises is the body's failure."""
+Executor: TypeAlias = Callable[[ToolRun], Awaitable[JSONValue | ToolOutput]]
+"""Runs one body and returns its output, which is JSON; what it raises is the body's failure.
+
+With a :class:`~toolgate.kernel.result.ToolOutput` it tells, too, what content the body has read.
+"""
 
 
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -52,7 +56,7 @@ class _Exited:
 @dataclasses.dataclass(slots=True)
 class _Body:
     order: ToolRun
-    task: asyncio.Task[JSONValue | _Exited]
+    task: asyncio.Task[JSONValue | ToolOutput | _Exited]
     cancelled: str | None = None
     """Why it was asked to stop, if it was."""
 
@@ -73,7 +77,7 @@ class Bodies:
 
     def run(self, order: ToolRun, on_reply: Callable[[ToolReply], None]) -> None:
         """Start a body; ``on_reply`` is called once, with how it ended."""
-        own = dataclasses.replace(order, args=own_json(order.args))
+        own = order._replace(args=own_json(order.args))
         task = asyncio.ensure_future(self._body(own))
         body = self._under_way[task] = _Body(order, task)
         task.add_done_callback(lambda _: self._ended(body, on_reply))
@@ -99,7 +103,7 @@ class Bodies:
         """Take no notice any more of how bodies end."""
         self._closed = True
 
-    async def _body(self, order: ToolRun) -> JSONValue | _Exited:
+    async def _body(self, order: ToolRun) -> JSONValue | ToolOutput | _Exited:
         try:
             # Here and not in run(): what a plain function raises is a body's failure too.
             return await self._execute(order)
@@ -132,11 +136,17 @@ def _reply(body: _Body) -> ToolReply:
         error = result.error
     if error is not None:
         return ToolError(_said(error), type(error).__name__)
+    documents: tuple[Document, ...] = ()
     try:
-        return ToolOutput(own_json(result))
+        if isinstance(result, ToolOutput):
+            documents = tuple(map(own_document, result.documents))
+            result = result.output
+        return ToolOutput(own_json(result), documents)
     except JSONError as wrong:
         # The body ran, and would return the same again.
         return ToolError(f"{tool} returned no JSON value: {wrong}", "TypeError", retryable=False)
+    except (InvalidInput, TypeError) as wrong:
+        return ToolError(f"{tool} returned wrong documents: {wrong}", "TypeError", retryable=False)
 
 
 def _said(error: BaseException) -> str:

@@ -16,6 +16,8 @@ from toolgate import jsonvalue
 from toolgate.errors import ToolgateError
 from toolgate.ir import ActionProposal
 from toolgate.jsonvalue import JSONValue
+from toolgate.kernel.past import Document
+from toolgate.wire.params import Observe, problems_of
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -40,12 +42,7 @@ def checked(model: type[M], values: JSONValue, *where: str) -> M:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InvalidInput(
-            [
-                f"{'.'.join(str(part) for part in (*where, *detail['loc']))}: {detail['msg']}"
-                for detail in error.errors(include_url=False, include_input=False)
-            ]
-        ) from None
+        raise InvalidInput(problems_of(error, values, *where)) from None
 
 
 def milliseconds(seconds: float | None, name: str) -> int | None:
@@ -71,13 +68,27 @@ def own_json(value: JSONValue) -> JSONValue:
     return jsonvalue.parse(jsonvalue.canonical(value))
 
 
+def own_document(document: Document) -> Document:
+    """Return a copy; raises :class:`InvalidInput` when it is none."""
+    if not isinstance(document, Document):
+        raise InvalidInput(["document: is no Document"])
+    said = {"text": document.text, "source": document.source, "trust": document.trust}
+    asked = checked(Observe, own_json(said), "document")
+    return Document(asked.text, asked.source, asked.trust)
+
+
 def plan_of(proposal: Proposal) -> ActionProposal:
     """Return a copy of a proposal; raises :class:`InvalidInput`."""
     return checked(ActionProposal, own_json(proposal), "proposal")
 
 
-def digest_of(proposal: Proposal) -> str:
-    """Return the digest of a proposal as it was said: without what the model has filled in."""
+def said(proposal: Proposal) -> dict[str, JSONValue]:
+    """Return a proposal's JSON as it was said: without what the model has filled in."""
     if isinstance(proposal, ActionProposal):
-        return jsonvalue.digest(proposal.model_dump(exclude_unset=True))
-    return jsonvalue.digest(dict(proposal))
+        return proposal.model_dump(exclude_unset=True)
+    return dict(proposal)
+
+
+def digest_of(proposal: Proposal) -> str:
+    """Return the digest of a proposal as it was said."""
+    return jsonvalue.digest(said(proposal))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 from toolgate.analysis import Equivalence, Optimized, Ranked, Verification
 from toolgate.config import GateConfig, load_config, parse_config
@@ -20,13 +20,16 @@ from toolgate.embedding.given import (
     checked,
     digest_of,
     milliseconds,
+    own_document,
     own_json,
     plan_of,
+    said,
 )
 from toolgate.errors import ToolgateError
 from toolgate.ir import CostTarget, Outcome, ProposalResult, ToolSchema
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.attempts import CANCEL_GRACE
+from toolgate.kernel.past import Document
 from toolgate.policy.contracts import Contract
 from toolgate.runtime import Runtime
 from toolgate.wire.params import Checkpoint, Govern, Holds, Propose, Restore, Resume, Withdraw
@@ -100,6 +103,7 @@ class Kernel:
             raise ToolgateError("a kernel is opened once: make another one")
         self._runtime = Runtime(self._config, self._bodies)
         self._loop = asyncio.get_running_loop()
+        self._runtime.reloader.watch()
         return self
 
     async def __aexit__(
@@ -152,6 +156,16 @@ class Kernel:
     def warnings(self) -> list[str]:
         """What the operator should know of this deployment."""
         return self._open().warnings
+
+    async def reload_policy(self) -> str:
+        """Put the policy document in force as it is now, and return the digest of what is in force.
+
+        A changed document is noticed without that, within seconds. Raises
+        :class:`~toolgate.errors.PolicyError` when it cannot be used: the policy before stays in
+        force. Rules that stand in the config are not read again.
+        """
+        runtime = self._open()
+        return (await self._calls.do(runtime, runtime.reloader.reload())).digest
 
     # -- calls and proposals -----------------------------------------------------------------------
 
@@ -242,6 +256,21 @@ class Kernel:
         runtime, asked = self._open(), checked(Withdraw, {"uid": uid})
         return await self._calls.do(runtime, runtime.engine.withdraw(asked.uid))
 
+    async def observe(
+        self,
+        text: str,
+        *,
+        source: str | None = None,
+        trust: Literal["untrusted", "trusted"] = "untrusted",
+    ) -> list[str]:
+        """Tell that content came into the session, and return the labels that the session has then.
+
+        Untrusted content gives it the label ``untrusted``. The journal keeps the digest of the
+        text, its length and ``source``, never the text.
+        """
+        runtime, document = self._open(), own_document(Document(text, source, trust))
+        return await self._calls.do(runtime, runtime.observe(document))
+
     def holds(self, status: str | None = None) -> list[dict[str, JSONValue]]:
         """Return this agent's holds, oldest first, as the wire tells them.
 
@@ -291,7 +320,8 @@ class Kernel:
         """
         runtime = self._open()
         with self._calls.watching(runtime):
-            return runtime.verify(plan_of(proposal), own_json(state), max_actions)
+            plan = plan_of(proposal)
+            return runtime.verify(plan, own_json(state), max_actions, own_json(said(proposal)))
 
     def simulate(self, proposal: Proposal, *, state: State | None = None) -> dict[str, JSONValue]:
         """Return the state that a proposal would leave."""
@@ -320,9 +350,11 @@ class Kernel:
         state: State | None = None,
     ) -> list[Ranked]:
         """Order proposals, the best first."""
-        runtime, plans = self._open(), [plan_of(candidate) for candidate in candidates]
+        runtime, given = self._open(), list(candidates)
+        plans = [plan_of(candidate) for candidate in given]
         with self._calls.watching(runtime):
-            return runtime.rank(plans, target, own_json(state))
+            sent = [own_json(said(candidate)) for candidate in given]
+            return runtime.rank(plans, target, own_json(state), sent)
 
     # -- how calls are carried out -----------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from toolgate.journal.records import (
     ApprovalRow,
     CheckpointRecord,
     HoldRecord,
+    LabelRecord,
     ProposalRecord,
     ResultRecord,
     SessionRecord,
@@ -39,6 +40,7 @@ R = TypeVar(
     ResultRecord,
     UsageRecord,
     CheckpointRecord,
+    LabelRecord,
 )
 
 
@@ -85,13 +87,13 @@ class Reader:
         self, status: str | None, limit: int, after: str | None
     ) -> list[tuple[str, HoldRecord | JournalTampered]]:
         """Return holds, by id, in the order they were opened; one that does not verify says so."""
-        found: list[tuple[str, HoldRecord | JournalTampered]] = []
-        for row in self.store.holds(status, limit, after):
-            try:
-                found.append((row[0], self.verified(HoldRecord, row)))
-            except JournalTampered as error:
-                found.append((row[0], error))
-        return found
+        return self._page(HoldRecord, self.store.holds(status, limit, after))
+
+    def proposals(
+        self, status: str | None, limit: int, after: str | None
+    ) -> list[tuple[str, ProposalRecord | JournalTampered]]:
+        """Return proposals, by uid, in the order they came; one that does not verify says so."""
+        return self._page(ProposalRecord, self.store.proposals(status, limit, after))
 
     def session(self, session: str) -> SessionRecord | None:
         """Return a session; raises :class:`JournalTampered`."""
@@ -110,6 +112,13 @@ class Reader:
         if record is not None and record.idempotency_key != key:
             raise JournalTampered(f"the proposal {record.uid} does not carry the key asked for")
         return record
+
+    def proposals_named(self, proposal_id: str) -> list[ProposalRecord]:
+        """Return the proposals that have this id of their proposers', in the order they came.
+
+        Nothing makes such an id unique. Raises :class:`JournalTampered`.
+        """
+        return self._records(ProposalRecord, self.store.proposals_named(proposal_id))
 
     def running_proposals(self) -> Iterator[ProposalRecord]:
         """Iterate over the proposals that are running; rows that do not verify are left out."""
@@ -141,6 +150,23 @@ class Reader:
     def checkpoint(self, checkpoint: str) -> CheckpointRecord | None:
         """Return a checkpoint by its id; raises :class:`JournalTampered`."""
         return self._get(CheckpointRecord, checkpoint)
+
+    def labels(self, session: str) -> list[LabelRecord]:
+        """Return the labels of a session, in their order; raises :class:`JournalTampered`.
+
+        So it does when the log tells of more of them: rows that are taken away are missed.
+        """
+        found = self._records(LabelRecord, self.store.labels(session))
+        if len(found) < self.store.labels_added(session):
+            raise JournalTampered(
+                f"session {session} has fewer labels than its log tells of: rows of the table "
+                "label are missing; nothing was done on their word"
+            )
+        return found
+
+    def actions_since(self, session: str, uid: str) -> Iterator[ActionRecord]:
+        """Iterate over a session's actions from a uid on; raises :class:`JournalTampered`."""
+        return (self.verified(ActionRecord, row) for row in self.store.actions_since(session, uid))
 
     def approvals(self, hold: str) -> list[ApprovalRow]:
         """Return the envelopes received for a hold; nothing about them is verified here."""
@@ -203,6 +229,15 @@ class Reader:
 
     def _records(self, kind: type[R], rows: Iterable[Row]) -> list[R]:
         return [self.verified(kind, row) for row in rows]
+
+    def _page(self, kind: type[R], rows: Iterable[Row]) -> list[tuple[str, R | JournalTampered]]:
+        found: list[tuple[str, R | JournalTampered]] = []
+        for row in rows:
+            try:
+                found.append((row[0], self.verified(kind, row)))
+            except JournalTampered as error:
+                found.append((row[0], error))
+        return found
 
     def _genuine(self, kind: type[R], rows: Iterable[Row]) -> Iterator[R]:
         for row in rows:

@@ -177,6 +177,22 @@ class CheckpointRecord(NamedTuple):
         return row_bytes("checkpoint", self)
 
 
+class LabelRecord(NamedTuple):
+    """A label that a session has been given since ``at`` (microseconds since the epoch).
+
+    Rows are only ever added: what a session has read, it has read.
+    """
+
+    session: str
+    label: str
+    at: int
+    last_seq: int
+
+    def sealed(self) -> bytes:
+        """Return the bytes the row's MAC covers."""
+        return row_bytes("label", self)
+
+
 class ApprovalRow(NamedTuple):
     """An approver's envelope as it was put into the store: only its signature is trusted.
 
@@ -198,6 +214,7 @@ Record: TypeAlias = (
     | ResultRecord
     | UsageRecord
     | CheckpointRecord
+    | LabelRecord
 )
 
 TABLES: Final[dict[type[Record], str]] = {
@@ -209,5 +226,6 @@ TABLES: Final[dict[type[Record], str]] = {
     ResultRecord: "result",
     UsageRecord: "usage",
     CheckpointRecord: "checkpoint",
+    LabelRecord: "label",
 }
 """The table of each kind of record: its projection."""

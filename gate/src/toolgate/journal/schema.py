@@ -64,6 +64,12 @@ MIGRATIONS: Final = {
         state BLOB NOT NULL, created_at INTEGER NOT NULL, last_seq INTEGER NOT NULL,
         mac BLOB NOT NULL);
     """,
+    3: """
+    CREATE TABLE label (
+        session TEXT NOT NULL, label TEXT NOT NULL, at INTEGER NOT NULL,
+        last_seq INTEGER NOT NULL, mac BLOB NOT NULL, PRIMARY KEY (session, label)) WITHOUT ROWID;
+    CREATE INDEX event_label ON event (session) WHERE kind = 'label.added';
+    """,
 }
 SCHEMA_VERSION: Final = max(MIGRATIONS)
 """The version this program knows (``PRAGMA user_version``); a newer one is refused."""

@@ -30,6 +30,8 @@ from toolgate.journal.statements import (
     INSERT_EVENT,
     PUT,
     UPDATE,
+    chosen,
+    uids_under,
 )
 from toolgate.journal.store import Row, StoreBusy
 
@@ -171,20 +173,31 @@ class SQLiteStore:
         action: str | None = None,
         proposal: str | None = None,
         session: str | None = None,
+        last: int | None = None,
     ) -> Iterator[Event]:
         """Iterate over the log in order, one consistent view of it."""
-        wheres, values = ["seq > ?"], [str(after)]
-        for column, value in (("action", action), ("session", session)):
-            if value is not None:
-                wheres.append(f"{column} = ?")
-                values.append(value)
-        if proposal is not None:
-            wheres.append("(action = ? OR (action > ? AND action < ?))")
-            values += (proposal, *_uids_under(proposal))
-        sql = f"SELECT {EVENT} FROM event WHERE {' AND '.join(wheres)} ORDER BY seq"
+        where, values = chosen(after, action, proposal, session)
+        sql = f"SELECT {EVENT} FROM event WHERE {where} ORDER BY seq"
+        if last is not None:
+            sql = f"SELECT * FROM ({sql} DESC LIMIT ?) ORDER BY seq"
+            values.append(last)
         with READING:
             for row in self._run(sql, values):
                 yield Event(*row)
+
+    def count(
+        self,
+        *,
+        after: int = 0,
+        action: str | None = None,
+        proposal: str | None = None,
+        session: str | None = None,
+    ) -> int:
+        """Return how many events :meth:`events` would give."""
+        where, values = chosen(after, action, proposal, session)
+        with READING:
+            row = self._run(f"SELECT count(*) FROM event WHERE {where}", values).fetchone()
+        return int(row[0])
 
     def insert(self, table: str, row: Row) -> None:
         """Add a row to a projection."""
@@ -250,7 +263,7 @@ class SQLiteStore:
         with READING:
             return self._run(
                 f"SELECT {COLUMNS['action']} FROM action WHERE uid > ? AND uid < ? ORDER BY uid",
-                _uids_under(proposal),
+                uids_under(proposal),
             ).fetchall()
 
     def running_proposals(self) -> Iterator[Row]:
@@ -266,18 +279,51 @@ class SQLiteStore:
         with READING:
             return self._run(sql, (session,)).fetchall()
 
+    def labels(self, session: str) -> list[Row]:
+        """Return a session's labels."""
+        sql = f"SELECT {COLUMNS['label']} FROM label WHERE session = ? ORDER BY label"
+        with READING:
+            return self._run(sql, (session,)).fetchall()
+
+    def labels_added(self, session: str) -> int:
+        """Return how many events say that a session was given a label, by index."""
+        sql = "SELECT count(*) FROM event WHERE kind = 'label.added' AND session = ?"
+        with READING:
+            return int(self._run(sql, (session,)).fetchone()[0])
+
+    def actions_since(self, session: str, uid: str) -> Iterator[Row]:
+        """Iterate over a session's actions whose uids are ``uid`` or come after it, by uid."""
+        sql = f"SELECT {COLUMNS['action']} FROM action WHERE uid >= ? AND session = ? ORDER BY uid"
+        with READING:
+            yield from self._run(sql, (uid, session))
+
     def holds(self, status: str | None, limit: int, after: str | None) -> list[Row]:
         """Return holds in the order they were opened, of one status or of all, after a hold id."""
+        return self._page("hold", "hold_id", status, limit, after)
+
+    def proposals(self, status: str | None, limit: int, after: str | None) -> list[Row]:
+        """Return proposals in the order they came, of one status or of all, after a uid."""
+        return self._page("proposal", "uid", status, limit, after)
+
+    def proposals_named(self, proposal_id: str) -> list[Row]:
+        """Return the proposals whose proposers gave them this id, in the order they came."""
+        sql = f"SELECT {COLUMNS['proposal']} FROM proposal WHERE proposal_id = ? ORDER BY rowid"
+        with READING:
+            return self._run(sql, (proposal_id,)).fetchall()
+
+    def _page(
+        self, table: str, key: str, status: str | None, limit: int, after: str | None
+    ) -> list[Row]:
         wheres: list[str] = []
         values: list[object] = []
         if after is not None:
-            wheres.append("rowid > (SELECT rowid FROM hold WHERE hold_id = ?)")
+            wheres.append(f"rowid > (SELECT rowid FROM {table} WHERE {key} = ?)")
             values.append(after)
         if status is not None:
             wheres.append("status = ?")
             values.append(status)
         where = f" WHERE {' AND '.join(wheres)}" if wheres else ""
-        sql = f"SELECT {COLUMNS['hold']} FROM hold{where} ORDER BY rowid LIMIT ?"
+        sql = f"SELECT {COLUMNS[table]} FROM {table}{where} ORDER BY rowid LIMIT ?"
         with READING:
             return self._run(sql, (*values, limit)).fetchall()
 
@@ -362,8 +408,3 @@ class SQLiteStore:
         # Writers that never pause keep the WAL from being reused: now one has to wait for it.
         with WRITING:
             self._run("PRAGMA wal_checkpoint(RESTART)")
-
-
-def _uids_under(proposal: str) -> tuple[str, str]:
-    """Return the bounds, both outside, of the uids ``<proposal>-…``: a full stop follows it."""
-    return f"{proposal}-", f"{proposal}."

@@ -24,6 +24,7 @@ _KEYS: Final = {
     "result": ("session", "content"),
     "usage": ("name",),
     "checkpoint": ("checkpoint",),
+    "label": ("session", "label"),
 }
 """What names a row: always its first columns."""
 _MUTABLE: Final = {
@@ -88,3 +89,23 @@ GET: Final = {
     for table, columns in COLUMNS.items()
 }
 DELETE: Final = {"result": f"DELETE FROM result WHERE {_where('result')}"}
+
+
+def chosen(
+    after: int, action: str | None, proposal: str | None, session: str | None
+) -> tuple[str, list[object]]:
+    """Return the condition on the events that are asked for, and its values."""
+    wheres, values = ["seq > ?"], list[object]((after,))
+    for column, value in (("action", action), ("session", session)):
+        if value is not None:
+            wheres.append(f"{column} = ?")
+            values.append(value)
+    if proposal is not None:
+        wheres.append("(action = ? OR (action > ? AND action < ?))")
+        values += (proposal, *uids_under(proposal))
+    return " AND ".join(wheres), values
+
+
+def uids_under(proposal: str) -> tuple[str, str]:
+    """Return the bounds, both outside, of the uids ``<proposal>-…``: a full stop follows it."""
+    return f"{proposal}-", f"{proposal}."

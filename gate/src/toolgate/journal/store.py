@@ -75,11 +75,23 @@ class Store(Protocol):
         action: str | None = None,
         proposal: str | None = None,
         session: str | None = None,
+        last: int | None = None,
     ) -> Iterator[Event]:
         """Iterate over the log in order, one consistent view of it.
 
-        With ``proposal``, over its own events and those of its actions and their compensations.
+        With ``proposal``, over its own events and those of its actions and their compensations;
+        with ``last``, over so many of the latest.
         """
+
+    def count(
+        self,
+        *,
+        after: int = 0,
+        action: str | None = None,
+        proposal: str | None = None,
+        session: str | None = None,
+    ) -> int:
+        """Return how many events :meth:`events` would give."""
 
     def insert(self, table: str, row: Row) -> None:
         """Add a row to a projection; ``table`` is one of the records' tables."""
@@ -117,8 +129,23 @@ class Store(Protocol):
     def states(self, session: str) -> list[Row]:
         """Return a session's state, in the order of the keys' UTF-8."""
 
+    def labels(self, session: str) -> list[Row]:
+        """Return a session's labels, in the order of their UTF-8."""
+
+    def labels_added(self, session: str) -> int:
+        """Return how many events say that a session was given a label, by index."""
+
+    def actions_since(self, session: str, uid: str) -> Iterator[Row]:
+        """Iterate over a session's actions whose uids are ``uid`` or come after it, by uid."""
+
     def holds(self, status: str | None, limit: int, after: str | None) -> list[Row]:
         """Return holds in the order they were opened, of one status or of all, after a hold id."""
+
+    def proposals(self, status: str | None, limit: int, after: str | None) -> list[Row]:
+        """Return proposals in the order they came, of one status or of all, after a uid."""
+
+    def proposals_named(self, proposal_id: str) -> list[Row]:
+        """Return the proposals whose proposers gave them this id, in the order they came."""
 
     def add_approval(self, hold: str, envelope: bytes, at: int) -> None:
         """Put an approver's envelope beside its hold, durably, in a transaction of its own."""

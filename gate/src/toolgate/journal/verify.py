@@ -15,7 +15,8 @@ What is checked, in this order:
 7. each key of a session's state was written where its row says, and nobody has written it since;
    no key that was written lacks its row;
 8. each checkpoint was saved where its row says, and none lacks its row; what a session remembers,
-   and what was used of a limit, stands at an event of the log.
+   and what was used of a limit, stands at an event of the log;
+9. each label of a session was added where its row says, and none that was added lacks its row.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from toolgate.journal.records import (
     ActionRecord,
     CheckpointRecord,
     HoldRecord,
+    LabelRecord,
     ProposalRecord,
     ResultRecord,
     SessionRecord,
@@ -87,6 +89,7 @@ class _Log:
     proposals: dict[str | None, int] = field(default_factory=dict)
     states: dict[tuple[str | None, str], int] = field(default_factory=dict)
     checkpoints: dict[int, str | None] = field(default_factory=dict)
+    labels: dict[tuple[str | None, str], int] = field(default_factory=dict)
 
 
 def verify(store: Store, key: JournalKey, progress: Callable[[int], None]) -> Report:
@@ -156,6 +159,11 @@ def _take_down(event: Event, where: str, log: _Log) -> None:
         log.proposals[event.action] = event.seq
     elif event.kind == EventKind.CHECKPOINT_SAVED:
         log.checkpoints[event.seq] = event.session
+    elif event.kind == EventKind.LABEL_ADDED:
+        label = event.session, jsonvalue.parse(event.data)["label"]
+        if label in log.labels:
+            raise JournalTampered(f"{where} adds a label a second time")
+        log.labels[label] = event.seq
     elif event.kind in _STATE_EVENTS:
         for name in _written(event):
             log.states[event.session, name] = event.seq
@@ -194,6 +202,7 @@ class _Rows:
             raise JournalTampered(f"{self._called(uid)} has a row, and no event speaks of it")
         self._states()
         self._checkpoints()
+        self._labels()
         for result in self._all(ResultRecord):
             what = f"what session {result.session} remembers of action {result.uid}"
             self._of_session(what, result.last_seq, result.session)
@@ -309,6 +318,20 @@ class _Rows:
                 )
         for seq in saved:
             raise JournalTampered(f"the row of a checkpoint is missing; event {seq} saved it")
+
+    def _labels(self) -> None:
+        added = self._log.labels
+        for label in self._all(LabelRecord):
+            if added.pop((label.session, label.label), None) != label.last_seq:
+                raise JournalTampered(
+                    f"no event says that session {label.session} was given the label "
+                    f"{label.label!r} at {label.last_seq}: the log was cut"
+                )
+        for (session, name), seq in added.items():
+            raise JournalTampered(
+                f"the row of the label {name!r} of session {session} is missing; event {seq} "
+                "added it"
+            )
 
     def _event(self, what: str, seq: int) -> Event:
         event = self._store.event(seq) if 1 <= seq <= self._log.seq else None

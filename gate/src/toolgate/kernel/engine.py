@@ -24,11 +24,13 @@ from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.allowance import Exhausted, NoToken, Usage
 from toolgate.kernel.attempts import CANCEL_GRACE, wait_before
 from toolgate.kernel.holds import view_hold
+from toolgate.kernel.judge import Prepared
 from toolgate.kernel.recording import Recorder
 from toolgate.kernel.records import Call
 from toolgate.kernel.result import (
     CANCELLED,
     Ending,
+    ToolError,
     ToolLost,
     ToolReply,
     ToolTimeout,
@@ -36,7 +38,7 @@ from toolgate.kernel.result import (
     ending,
 )
 from toolgate.kernel.running import Attempt, Deadlines, Running
-from toolgate.kernel.step import Claim, Held, Joined, Settings, Step
+from toolgate.kernel.step import Claim, Held, Joined, Settings, Step, Unprepared
 from toolgate.kernel.steps import Steps
 from toolgate.kernel.tools import RegisteredTool
 from toolgate.kernel.waiting import Waiting
@@ -171,6 +173,8 @@ class Engine:
                 step = await self._journal.transact(
                     lambda tx: self.steps.refuse(tx, session, call, ActionStatus.SKIPPED, why)
                 )
+        if isinstance(step, Unprepared):
+            return await self.bring_on(step.uid, request, cancelled, usage)
         if isinstance(step, Held):
             if step.opened and cancelled.done():
                 return await self.withdraw(step.uid, "cancelled by the caller")
@@ -185,13 +189,13 @@ class Engine:
         usage: Usage | None = None,
     ) -> Outcome:
         """Bring a held action on, without waiting for people."""
-        step = await self._journal.transact(lambda tx: self.steps.resume(tx, uid, usage))
+        step, prepared = await self._look(uid, usage)
         if isinstance(step, NoToken):
             step = await self._wait_for_token(
                 step,
                 cancelled,
                 TOKEN_PATIENCE,
-                lambda tx, patient: self.steps.resume(tx, uid, usage, patient=patient),
+                lambda tx, patient: self.steps.resume(tx, uid, usage, prepared, patient=patient),
             )
         return await self._carry_out(step, request, cancelled, usage)
 
@@ -209,7 +213,7 @@ class Engine:
         while True:
             self.in_flight += 1
             try:
-                step = await self._journal.transact(lambda tx: self.steps.resume(tx, uid))
+                step, _ = await self._look(uid)
                 if not isinstance(step, Held):
                     self._parents.pop(uid, None)
                     if isinstance(step, NoToken):
@@ -224,6 +228,20 @@ class Engine:
             if self.closing or (until is not None and loop.time() >= until):
                 return step.outcome
             await self.wait_for(uid, (step.hold_id,), cancelled, step.deadline, until)
+
+    async def _look(
+        self, uid: str, usage: Usage | None = None
+    ) -> tuple[Step, Prepared | None]:
+        """Resume an action, its arguments checked outside of the transaction if they have to be."""
+        prepared: Prepared | None = None
+        while True:
+            with_what = prepared
+            step = await self._journal.transact(
+                lambda tx, known=with_what: self.steps.resume(tx, uid, usage, known)  # type: ignore[misc]
+            )
+            if not isinstance(step, Unprepared):
+                return step, prepared
+            prepared = self.steps.judge.prepare(step.call)
 
     def waits_in(self, uid: str, parent: str | None) -> None:
         """Take note that the body of the action ``parent`` may wait for ``uid``, which is held."""
@@ -321,8 +339,8 @@ class Engine:
                 return step.outcome
             case Joined(uid):
                 return await self._join(uid)
-            case NoToken():
-                raise ValueError("a call that waits for a token has not been decided")
+            case NoToken() | Unprepared():
+                raise ValueError("a call that waits for something has not been decided")
             case Claim() if cancelled.done():
                 return await self.recorder.record(step, CANCELLED, 0.0, usage)
             case Claim():
@@ -408,7 +426,11 @@ class Engine:
         )
         running.begin(attempt)
         try:
-            self._runner.run(order, attempt.reply)
+            try:
+                self._runner.run(order, attempt.reply)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the body has not begun
+                message = f"the body could not be started: {error}"
+                return ToolError(message, type(error).__name__, retryable=False)
             return await attempt.replied
         finally:
             running.end()

@@ -74,6 +74,7 @@ class HoldView:
             "policy_digest": hold.policy_digest,
             "expected_effects": hold.expected_effects,
             "compensation": hold.compensation,
+            "retries": hold.retries,
             **({} if self.place is None else self.place.to_json()),
         }
 

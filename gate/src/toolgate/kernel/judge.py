@@ -64,6 +64,10 @@ class Judge:
         tool = self._tools.get(call.tool) if call.calls_tool else None
         return Prepared(call, tool, check(call, tool, self._capabilities))
 
+    def can_run(self, call: Call) -> bool:
+        """Tell whether this client has registered what the call needs."""
+        return not call.calls_tool or self._tools.get(call.tool) is not None
+
     def unregistered(self, tools: Iterable[str]) -> list[str]:
         """Return those of ``tools`` that this client has not registered, sorted."""
         return sorted({tool for tool in tools if self._tools.get(tool) is None})
@@ -102,11 +106,11 @@ class Judge:
         state: Mapping[str, JSONValue],
         session: SessionRecord,
         now: int,
-    ) -> tuple[Literal["deny", "hold"], str, tuple[str, ...]] | None:
+    ) -> tuple[Literal["forbid", "deny", "hold"], str, tuple[str, ...]] | None:
         """Tell what would be said of an action that is not proposed yet, ``None``: it may run.
 
-        That is capabilities' and policy's word, on the action and on what it would write, with
-        ``parameters`` as far as they are known, in the ``state`` that is foreseen.
+        Capabilities may ``forbid`` it; else it is policy's word, on the action and on what it would
+        write, with ``parameters`` as far as they are known, in the ``state`` that is foreseen.
         """
         if parameters is not action.parameters:
             action = action.model_copy(update={"parameters": parameters})
@@ -114,7 +118,7 @@ class Judge:
         call = Call(name, action.parameters, b"", "", action=action)
         refusal = beyond_capabilities(call, self._capabilities)
         if refusal is not None:
-            return "deny", refusal.message, ()
+            return "forbid", refusal.message, ()
         tool = self._tools.get(call.tool) if call.calls_tool else None
         if tool is None and call.calls_tool:
             return None
@@ -127,6 +131,26 @@ class Judge:
         effect: Literal["deny", "hold"] = "hold" if admitted.step == "hold" else "deny"
         reason = admitted.verdict.reason if admitted.error is None else admitted.error.message
         return effect, reason, admitted.verdict.rules
+
+    def readable(self, reader: Reader, session: SessionRecord, now: int) -> dict[str, JSONValue]:
+        """Return what of the session's state the agent may read, as a ``state_read`` of it could.
+
+        A key that capabilities keep from it, or whose reading policy would not just allow, is left
+        out.
+        """
+        everything = StateView(reader, session.session).everything()
+        past = Past(reader, session, self._tools)
+        case = _Case("", None, session, now, lambda: everything, past)
+        contract = contract_for_state_action(ActionType.STATE_READ)
+
+        def may(key: str) -> bool:
+            if self._capabilities.refusal_of_key(key) is not None:
+                return False
+            return (
+                self._decide(ActionType.STATE_READ, contract, {"key": key}, case).effect == "allow"
+            )
+
+        return {key: value for key, value in everything.items() if may(key)}
 
     def refusal_of_write(
         self,

@@ -34,6 +34,9 @@ UNTRUSTED: Final = "untrusted"
 HISTORY: Final = 50
 """So many of a session's last calls can rules look at."""
 
+_CLOCKS_DIFFER: Final = 86_400_000_000
+"""By how much a clock may have been set back since a session was opened, in microseconds."""
+
 _STATE_ACTIONS: Final = frozenset(ActionType) - {ActionType.TOOL_CALL}
 
 
@@ -194,8 +197,10 @@ def emitted(tx: Transaction, uid: str) -> list[str]:
 
 def _started(reader: Reader, session: SessionRecord) -> Iterator[tuple[int, str, str]]:
     """Yield the place, uid and tool of every call of a session."""
-    for record in reader.actions_since(f"{session.opened_at // 1000:011x}"):
-        if record.session == session.session and record.attempts > 0 and _calls_tool(record):
+    # Uids sort by time, but for clocks that were set back since.
+    first = f"{max(session.opened_at - _CLOCKS_DIFFER, 0) // 1000:011x}"
+    for record in reader.actions_since(session.session, first):
+        if record.attempts > 0 and _calls_tool(record):
             event = reader.last_event(record.uid, EventKind.ACTION_EXECUTING)
             yield record.last_seq if event is None else event.seq, record.uid, record.tool
 

@@ -94,9 +94,9 @@ def planned(reader: Reader, uid: str) -> Action:
 
     Raises :class:`JournalTampered` when there is none.
     """
-    record = reader.proposal(proposal_uid(uid) or "")
+    proposal = _proposal(reader, proposal_uid(uid) or "")
     number = uid.rpartition("-")[2].removesuffix("c")
-    actions = () if record is None else read_proposal(record).actions
+    actions = () if proposal is None else proposal.actions
     if not number.isdecimal() or not 1 <= int(number) <= len(actions):
         raise JournalTampered(f"the proposal of action {uid} is missing from the journal")
     action = actions[int(number) - 1]
@@ -106,6 +106,21 @@ def planned(reader: Reader, uid: str) -> Action:
     if compensation is None:
         raise JournalTampered(f"the proposal of action {uid} names nothing that compensates")
     return compensation
+
+
+_MOST_KNOWN = 8
+_known: dict[str, ActionProposal] = {}
+"""Proposals that were read and verified lately: one never changes, and may be large."""
+
+
+def _proposal(reader: Reader, uid: str) -> ActionProposal | None:
+    known = _known.get(uid)
+    if known is None and (record := reader.proposal(uid)) is not None:
+        known = read_proposal(record)
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[uid] = known
+    return known
 
 
 def compensation_of(action: Action, actions: tuple[Action, ...]) -> Action | None:

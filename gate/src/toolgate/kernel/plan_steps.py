@@ -47,6 +47,9 @@ from toolgate.kernel.step import Settings
 from toolgate.kernel.steps import KeyConflict, Steps
 from toolgate.plan.graph import Graph, build
 
+_SHORT = 200
+"""Characters of the reason for a refusal that each action repeats."""
+
 _ENDED = (ProposalStatus.COMPLETED, ProposalStatus.ABORTED)
 
 
@@ -426,12 +429,17 @@ def _rollback_of(data: JSONValue) -> Rollback | None:
 def _refused(
     record: ProposalRecord, proposal: ActionProposal, error: OutcomeError
 ) -> ProposalResult:
-    """Return the result of a proposal that was refused as a whole: every action is rejected."""
+    """Return the result of a proposal that was refused as a whole: every action is rejected.
+
+    What is wrong stands with the proposal; an action only says that it was refused with it.
+    """
     at = clock.to_text(record.created_at)
+    short = error.message if len(error.message) <= _SHORT else f"{error.message[:_SHORT]} …"
+    refused = OutcomeError(error.kind, f"the whole proposal was refused: {short}")
     results = [
         ActionResult(
             action.id,
-            Outcome(ActionStatus.REJECTED, action_uid(record.uid, place), error=error),
+            Outcome(ActionStatus.REJECTED, action_uid(record.uid, place), error=refused),
             rolled_back=False,
             timestamp=at,
         )

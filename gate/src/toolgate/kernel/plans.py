@@ -23,6 +23,7 @@ from toolgate.ir import (
 )
 from toolgate.journal.journal import Journal, RecordChanged
 from toolgate.journal.records import SessionRecord
+from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.engine import Engine, NotStarted, RequestId
 from toolgate.kernel.places import (
     call_for,
@@ -46,6 +47,11 @@ from toolgate.plan.references import UnresolvedReference, resolve
 
 READS = 1
 """The highest level of tools without effects outside (:mod:`toolgate.policy.contracts`)."""
+
+MAX_PROBLEMS = 50
+"""At most this many problems of a proposal are reported; a hostile one may have a million."""
+MAX_IDS = 8
+"""At most this many actions are named by one of them."""
 
 LOOK_AGAIN = 1.0
 """Seconds after which a caller that waits for what another gate does looks again."""
@@ -221,11 +227,18 @@ class Plans:
         try:
             return build(proposal.actions)
         except PlanError as error:
-            problems = [
-                {"code": item.code, "message": item.message, "ids": list(item.ids)}
-                for item in error.problems
+            told = error.problems[:MAX_PROBLEMS]
+            more = len(error.problems) - len(told)
+            message = "; ".join(item.message for item in told)
+            problems: list[JSONValue] = [
+                {"code": item.code, "message": item.message, "ids": list(item.ids[:MAX_IDS])}
+                for item in told
             ]
-            return OutcomeError(OutcomeKind.INVALID_ACTION, str(error), {"problems": problems})
+            return OutcomeError(
+                OutcomeKind.INVALID_ACTION,
+                f"{message}; and {more} problems more" if more else message,
+                {"problems": problems},
+            )
 
     async def _run(
         self,
@@ -314,7 +327,7 @@ class Plans:
                 progress.uid_of(name), request, cancelled, progress.usage
             )
         action = progress.actions[name]
-        error = progress.failed_requirement(name)
+        error = progress.failed_requirement(name) or progress.no_room(name)
         if error is None:
             try:
                 action = _resolved(action, progress)
@@ -416,7 +429,7 @@ def _compensations(progress: Progress) -> Iterator[tuple[str, Action]]:
 
 def _resolved(action: Action, progress: Progress) -> Action:
     """Return the action with outputs in the place of references to them."""
-    parameters = resolve(action.parameters, progress.outputs())
+    parameters = resolve(action.parameters, progress.outputs(), progress.room)
     if parameters is action.parameters:
         return action
     return action.model_copy(update={"parameters": parameters})

@@ -32,6 +32,7 @@ from toolgate.kernel.limits import Spent
 from toolgate.kernel.places import action_uid, compensation_of
 from toolgate.kernel.schedule import Schedule
 from toolgate.plan.graph import Graph
+from toolgate.plan.references import MOST, Room
 
 _FAILED = (ActionStatus.FAILED, ActionStatus.IN_DOUBT)
 _HELD = (ActionStatus.HELD, ActionStatus.EXECUTING)
@@ -56,6 +57,7 @@ class Progress:
         self.schedule = Schedule(proposal.actions, graph, max_concurrency)
         self.usage = Usage(Spent())
         self.actions = {action.id: action for action in proposal.actions}
+        self.room = Room()
         self.outcomes: dict[str, Outcome] = {}
         self.proposed: set[str] = set()
         """The actions that the journal knows already."""
@@ -90,6 +92,8 @@ class Progress:
         self.schedule.settle(name)
         if outcome.status is ActionStatus.SUCCEEDED:
             self._succeeded[name] = outcome.output
+            if self.actions[name].type is not ActionType.TOOL_CALL:
+                self.room.take(outcome.output)
         if outcome.error is not None and outcome.error.kind is OutcomeKind.BUDGET_EXCEEDED:
             self._exhausted = self._exhausted or outcome.error
         aborts = self.actions[name].failure_behavior is FailureBehavior.ABORT
@@ -109,6 +113,16 @@ class Progress:
     def outputs(self) -> dict[str, JSONValue]:
         """Return the outputs of the actions that have succeeded."""
         return self._succeeded
+
+    def no_room(self, name: str) -> OutcomeError | None:
+        """Return why an action cannot read more of the session's state into its proposal."""
+        if self.room.left >= 0 or self.actions[name].type is ActionType.TOOL_CALL:
+            return None
+        return OutcomeError(
+            OutcomeKind.BUDGET_EXCEEDED,
+            f"what this proposal has read of the session's state is larger than {MOST} bytes: "
+            "propose it in smaller parts",
+        )
 
     def failed_requirement(self, name: str) -> OutcomeError | None:
         """Return why an action cannot run: something it depends on did not succeed."""

@@ -12,7 +12,15 @@ from toolgate import clock, jsonvalue
 from toolgate.approvals.hold import Hold
 from toolgate.approvals.tally import Received, Tally, tally
 from toolgate.errors import JournalTampered
-from toolgate.ir import Action, ActionStatus, ActionType, Outcome, OutcomeError, OutcomeKind
+from toolgate.ir import (
+    Action,
+    ActionStatus,
+    ActionType,
+    FailureBehavior,
+    Outcome,
+    OutcomeError,
+    OutcomeKind,
+)
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Reader
 from toolgate.journal.records import ActionRecord, ApprovalRow, HoldRecord
@@ -93,7 +101,7 @@ def hold_of(record: HoldRecord, action: ActionRecord, call: Call) -> Hold:
     """
     if action.uid != record.uid or action.hold != record.hold_id or action.tool != record.tool:
         raise JournalTampered(f"the hold {record.hold_id} and the action {action.uid} do not match")
-    expected_effects, compensation = consequences(call.action)
+    expected_effects, compensation, retries = consequences(call.action)
     return Hold(
         hold_id=record.hold_id,
         uid=record.uid,
@@ -109,13 +117,22 @@ def hold_of(record: HoldRecord, action: ActionRecord, call: Call) -> Hold:
         deadline=record.deadline,
         expected_effects=expected_effects,
         compensation=compensation,
+        retries=retries,
     )
 
 
-def consequences(action: Action) -> tuple[dict[str, JSONValue], JSONValue]:
-    """Return what an approval covers besides the call: expected effects, and the compensation."""
+def consequences(action: Action) -> tuple[dict[str, JSONValue], JSONValue, int]:
+    """Return what an approval covers besides the call.
+
+    That is expected effects, the compensation, and how many attempts the plan asks for after the
+    first.
+    """
     compensation = action.compensation
-    return action.expected_effects, None if compensation is None else compensation.model_dump()
+    return (
+        action.expected_effects,
+        None if compensation is None else compensation.model_dump(),
+        action.max_retries if action.failure_behavior is FailureBehavior.RETRY else 0,
+    )
 
 
 def count(hold: Hold, rows: list[ApprovalRow], pinned: Mapping[str, Ed25519PublicKey]) -> Tally:

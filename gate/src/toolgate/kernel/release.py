@@ -56,7 +56,13 @@ def release(
     if not runnable:
         return Release("wait", state, error=admission.unregistered(hold.tool))
     digest = hold_digest(
-        hold.uid, hold.tool, hold.args, hold.requirement, hold.expected_effects, hold.compensation
+        hold.uid,
+        hold.tool,
+        hold.args,
+        hold.requirement,
+        hold.expected_effects,
+        hold.compensation,
+        hold.retries,
     )
     if digest != hold.digest:
         raise JournalTampered(f"the hold {hold.hold_id} does not name what would run")

@@ -16,7 +16,7 @@ from toolgate.journal.records import ActionRecord, HoldRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.admission import unregistered
 from toolgate.kernel.allowance import Allowance, Exhausted, NoToken, Usage
-from toolgate.kernel.judge import Judge
+from toolgate.kernel.judge import Judge, Prepared
 from toolgate.kernel.ledger import Ledger
 from toolgate.kernel.places import call_of
 from toolgate.kernel.records import (
@@ -30,7 +30,7 @@ from toolgate.kernel.records import (
 from toolgate.kernel.release import Release, release
 from toolgate.kernel.result import Ending, ending_of_state_action
 from toolgate.kernel.state import StateView
-from toolgate.kernel.step import Claim, Settings, Step, held_step, timeout_of
+from toolgate.kernel.step import Claim, Settings, Step, Unprepared, held_step, timeout_of
 from toolgate.plan import effects
 
 
@@ -91,26 +91,37 @@ class Releases:
         )
 
     def resume(
-        self, tx: Transaction, record: ActionRecord, usage: Usage | None, *, patient: bool
+        self,
+        tx: Transaction,
+        record: ActionRecord,
+        usage: Usage | None,
+        prepared: Prepared | None,
+        *,
+        patient: bool,
     ) -> Step:
         """Bring a held action on as far as it goes: claim it, end it, or leave it held.
 
-        ``usage`` is its proposal's. Without ``patient`` one that its rate limit has no token for
-        stays held.
+        ``usage`` is its proposal's. A released call that is not ``prepared`` is given back to be.
+        Without ``patient`` one that its rate limit has no token for stays held.
         """
         hold_record, hold = self.hold(tx, record)
         rows = tx.approvals(hold.hold_id)
         said = count(hold, rows, self._settings.approvers)
         call = self._as_proposed(tx, record)
         session = self._session_of(tx, record)
-        prepared = self._judge.prepare(call)
-        tool = prepared.tool
+        runnable = self._judge.can_run(call)
+        if prepared is None or prepared.call.args_json != call.args_json:
+            if runnable and said.state(hold, tx.now) is HoldState.RELEASED:
+                return Unprepared(record.uid, call)
+            prepared = Prepared(call, None, None)
+        case = prepared
+        tool = case.tool
         step = release(
             hold,
             said,
             tx.now,
-            runnable=tool is not None or not call.calls_tool,
-            examine=lambda: self._judge.admit(tx, prepared, record.uid, session, tx.now),
+            runnable=runnable,
+            examine=lambda: self._judge.admit(tx, case, record.uid, session, tx.now),
         )
         repeat = refusal = None
         if step.step == "execute":
@@ -201,8 +212,7 @@ class Releases:
         return held if step.error is None else held.outcome
 
     def _runnable(self, tx: Transaction, record: ActionRecord) -> bool:
-        prepared = self._judge.prepare(call_of(tx, record))
-        return prepared.tool is not None or not prepared.call.calls_tool
+        return self._judge.can_run(call_of(tx, record))
 
     def _as_proposed(self, tx: Transaction, record: ActionRecord) -> Call:
         """Return a held action's call, with the time its caller gave it."""

@@ -62,7 +62,15 @@ class Joined:
     uid: str
 
 
-Step: TypeAlias = Outcome | Claim | Held | Joined | NoToken
+@dataclass(frozen=True, slots=True)
+class Unprepared:
+    """A released call whose arguments must be checked first, outside of any transaction."""
+
+    uid: str
+    call: Call
+
+
+Step: TypeAlias = Outcome | Claim | Held | Joined | NoToken | Unprepared
 
 
 def timeout_of(tool: RegisteredTool, call: Call) -> float:

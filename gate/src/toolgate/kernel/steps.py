@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable
 
 from toolgate import jsonvalue
-from toolgate.errors import ToolgateError
+from toolgate.errors import JournalTampered, ToolgateError
 from toolgate.ir import ActionStatus, Outcome, OutcomeError, OutcomeKind
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import RecordChanged, Transaction, new_id
@@ -95,6 +95,7 @@ class Steps:
                     )
                 return self.resume(tx, known.uid)
         uid = call.uid or new_id(tx.now)
+        _check_unknown(tx, call)
         admission = self.judge.admit(tx, prepared, uid, session, tx.now)
         if admission.step == "hold":
             before = tx.action_by_content(session.session, call.content)
@@ -138,22 +139,30 @@ class Steps:
         Without an error it was not needed: it compensates another.
         """
         uid = call.uid or new_id(tx.now)
+        _check_unknown(tx, call)
         self.ledger.propose(tx, session.session, call, uid)
         return self._refuse(tx, session, call, uid, status, error, None)
 
     def resume(
-        self, tx: Transaction, uid: str, usage: Usage | None = None, *, patient: bool = True
+        self,
+        tx: Transaction,
+        uid: str,
+        usage: Usage | None = None,
+        prepared: Prepared | None = None,
+        *,
+        patient: bool = True,
     ) -> Step:
         """Bring an action on: claim it when it is released, else tell how it stands.
 
-        Without ``patient`` one that its rate limit has no token for stays held.
+        A released call has to be ``prepared``: see :meth:`Releases.resume`. Without ``patient`` one
+        that its rate limit has no token for stays held.
         """
         record = self.own_action(tx, uid)
         if record is None:
             return unknown(uid)
         match ActionStatus(record.status):
             case ActionStatus.HELD:
-                return self.releases.resume(tx, record, usage, patient=patient)
+                return self.releases.resume(tx, record, usage, prepared, patient=patient)
             case ActionStatus.EXECUTING:
                 return self._resume_executing(tx, record)
             case _:
@@ -275,7 +284,11 @@ class Steps:
             if tx.last_seq_of(record.uid) == record.last_seq and self.abandoned(record.run)
         ]
         for record in orphans:
-            self.doubt(tx, record)
+            try:
+                self.doubt(tx, record)
+            except ToolgateError:
+                # What cannot be read is looked at when somebody asks for it; others must not wait.
+                continue
         return len(orphans)
 
     def abandoned(self, run: str | None) -> bool:
@@ -398,6 +411,14 @@ class Steps:
             return self.releases.standing(tx, record)
         self.doubt(tx, record)
         return self.recall(tx, record.uid)
+
+
+def _check_unknown(tx: Transaction, call: Call) -> None:
+    """Refuse to propose an action of a plan again whose row was taken out of the store."""
+    if call.uid is not None and tx.last_seq_of(call.uid):
+        raise JournalTampered(
+            f"the log knows the action {call.uid}, and its row is missing: it is not run again"
+        )
 
 
 def _denied_before(before: Outcome) -> OutcomeError:

@@ -102,7 +102,7 @@ def run(action: Action, state: Mapping[str, JSONValue]) -> StateOutcome:
             if equal(actual, expected):
                 return StateOutcome({"asserted": key, "value": actual})
             found = f"is {shown(actual)}" if key in state else "does not exist"
-            return StateOutcome(None, f"state key {key!r} {found}, and not {shown(expected)}")
+            return StateOutcome(None, f"state key {key!r} {found}; expected {shown(expected)}")
     raise ValueError(f"a {action.type.value} is no state action")
 
 

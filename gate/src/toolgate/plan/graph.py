@@ -194,9 +194,10 @@ def _unknown(
     sources = [action.parameters]
     if isinstance(action.compensation, ToolCompensation):
         sources.append(action.compensation.parameters)
-    outputs = sorted(set().union(*map(referenced, sources)).difference(action.dependencies))
-    for id in (*dict.fromkeys(action.dependencies), *outputs):
-        refers = id not in action.dependencies
+    dependencies = dict.fromkeys(action.dependencies)
+    outputs = sorted(set().union(*map(referenced, sources)).difference(dependencies))
+    for id in (*dependencies, *outputs):
+        refers = id not in dependencies
         what = f"{action.id!r} {'refers to the output of' if refers else 'depends on'} {id!r}"
         if id not in actions:
             literal = f" (the mere text ${id}.output is written $${id}.output)" if refers else ""

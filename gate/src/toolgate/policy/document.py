@@ -78,15 +78,11 @@ class Rule(Section):
 
 @dataclass(frozen=True, slots=True)
 class PlacedRule:
-    """A well-formed rule and where in its file it stands."""
+    """A rule and where in its file it stands; ``subject`` is how messages name it."""
 
     rule: Rule
     location: Location
-
-    @property
-    def subject(self) -> str:
-        """How messages name the rule."""
-        return f"rule {self.rule.id}"
+    subject: str
 
 
 class _Head(Section):
@@ -105,7 +101,7 @@ class Document(_Head):
 
 
 def read_document(value: JSONValue, problems: Problems) -> tuple[str, list[PlacedRule]]:
-    """Read a document; return its id and its well-formed rules, the rest goes to ``problems``."""
+    """Read a document; return its id and its rules, as :func:`read_rules` does."""
     try:
         head = _Head.model_validate(value)
     except ValidationError as error:
@@ -117,23 +113,52 @@ def read_document(value: JSONValue, problems: Problems) -> tuple[str, list[Place
 
 
 def read_rules(values: Sequence[JSONValue], root: Location, problems: Problems) -> list[PlacedRule]:
-    """Read the rules that stand at ``root``; what is wrong goes to ``problems``, rule by rule."""
+    """Read the rules that stand at ``root``; what is wrong goes to ``problems``, rule by rule.
+
+    Of a rule that is not well-formed the rest is returned as far as it goes, so that what is wrong
+    with its conditions and approvers is found with it: where there are problems no rule is usable.
+    """
     rules: list[PlacedRule] = []
     seen: dict[str, int] = {}
     for index, value in enumerate(values):
         location = (*root, index)
+        name = value.get("id") if isinstance(value, dict) else None
+        subject = f"rule {name}" if isinstance(name, str) and name else dotted(location)
         try:
-            placed = PlacedRule(Rule.model_validate(value), location)
+            rule = Rule.model_validate(value)
         except ValidationError as error:
-            name = value.get("id") if isinstance(value, dict) else None
-            subject = f"rule {name}" if isinstance(name, str) and name else dotted(location)
-            for detail in error.errors(include_url=False):
+            details = error.errors(include_url=False)
+            for detail in details:
                 within = ": ".join(filter(None, (subject, dotted(detail["loc"]))))
                 problems.add((*location, *detail["loc"]), message(detail), subject=within)
-            continue
+            rest = _rest(value, [detail["loc"] for detail in details], dotted(location))
+            if rest is None:
+                continue
+            rule = rest
+        placed = PlacedRule(rule, location, subject)
         first = seen.setdefault(placed.rule.id, index)
         if first != index:
             text = f"this rule id is taken by {dotted((*root, first))}"
             problems.add((*location, "id"), text, subject=placed.subject)
         rules.append(placed)
     return rules
+
+
+def _rest(value: JSONValue, wrong: Sequence[Location], name: str) -> Rule | None:
+    """Return what a rule says that is well-formed, made a rule of; ``None``: that is nothing."""
+    if not isinstance(value, dict):
+        return None
+    terms = value.get("approval")
+    if isinstance(terms, dict):
+        bad = {place[1] for place in wrong if place[0:1] == ("approval",) and len(place) > 1}
+        value = {**value, "approval": {key: terms[key] for key in terms if key not in bad}}
+        wrong = [place for place in wrong if place[0:1] != ("approval",)]
+    bad = {place[0] for place in wrong if place}
+    rest = {"id": name, "effect": "deny", "tools": ["*"]}
+    rest |= {key: item for key, item in value.items() if key not in bad}
+    if "approval" in rest:
+        rest["effect"] = "hold"
+    try:
+        return Rule.model_validate(rest)
+    except ValidationError:
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from toolgate import globs, jsonvalue
@@ -35,7 +36,11 @@ def compile_policy(config: GateConfig) -> Policy:
     except ConditionError as error:
         # Without its constants no condition can be judged: these problems come alone.
         raise PolicyError(
-            config.source.name, [f"policy.vars: {problem}" for problem in error.problems]
+            config.source.name,
+            [
+                *(f"policy.vars: {problem}" for problem in error.problems),
+                "until then no rule can be judged: more may be wrong",
+            ],
         ) from None
     rules = [_compile_rule(item, config, compiler, problems) for item in placed]
     if problems:
@@ -79,10 +84,23 @@ def _read_rules(config: GateConfig) -> tuple[SourceFile, str, list[PlacedRule], 
     except ApprovalError as error:
         raise PolicyError(str(section.file), [str(error)]) from None
     except UnreadableSource as error:
-        raise PolicyError(str(section.file), error.problems) from None
+        raise PolicyError(str(section.file), [*error.problems, *_named_by(config)]) from None
     problems = Problems(source.lines)
     policy_id, rules = read_document(source.value, problems)
     return source, policy_id, rules, problems
+
+
+def _named_by(config: GateConfig) -> list[str]:
+    """Say which key of which file names the policy document, unless a draft is in its place."""
+    value, file = config.source.value, config.policy.file
+    section = value.get("policy") if isinstance(value, dict) else None
+    named = section.get("file") if isinstance(section, dict) else None
+    if not isinstance(named, str):
+        return []
+    if "${" not in named and Path(config.source.name).parent / named != file:
+        return []
+    line = config.source.line(("policy", "file"))
+    return [f"it is named by policy.file of {config.source.name}{f', line {line}' * bool(line)}"]
 
 
 def _compile_rule(

@@ -73,8 +73,9 @@ def _tidy(value: Any) -> None:
         if isinstance(text, str):
             first = " ".join(text.partition("\n\n")[0].split())
             value["description"] = _ROLE.sub(r"\1", first).replace("``", "`")
-        if value.get("type") == "array" and "minLength" in value:
-            value["minItems"] = value.pop("minLength")
+        for name, of_items in (("minLength", "minItems"), ("maxLength", "maxItems")):
+            if value.get("type") == "array" and name in value:
+                value[of_items] = value.pop(name)
         if isinstance(value.get("title"), str):
             del value["title"]
         for item in value.values():

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
+from toolgate.ir import LONGEST_MS
 from toolgate.jsonvalue import JSONValue
+from toolgate.plan import shape
+from toolgate.plan.text import shown
+from toolgate.sourcefile import Location
 from toolgate.wire.messages import ErrorCode, RPCError
 
 M = TypeVar("M", bound=BaseModel)
-
-_LONGEST_MS = 10**12
-"""Some thirty years: a longer time is a mistake, and would not fit a timer."""
 
 
 class Params(BaseModel):
@@ -28,7 +30,7 @@ class Govern(Params):
     tool: Annotated[str, Field(min_length=1, max_length=256)]
     args: dict[str, Any] = {}
     idempotency_key: Annotated[str, Field(min_length=1, max_length=512)] | None = None
-    timeout_ms: Annotated[int, Field(gt=0, le=_LONGEST_MS)] | None = None
+    timeout_ms: Annotated[int, Field(gt=0, le=LONGEST_MS)] | None = None
     parent: str | None = None
     metadata: dict[str, Any] | None = None
 
@@ -87,7 +89,7 @@ class Equivalent(Params):
 
     a: dict[str, Any]
     b: dict[str, Any]
-    states: list[dict[str, Any]] | None = None
+    states: Annotated[list[dict[str, Any]], Field(max_length=100)] | None = None
 
 
 class Optimize(Params):
@@ -109,7 +111,7 @@ class Resume(Params):
     """Bring an action on."""
 
     uid: str
-    wait_ms: Annotated[int, Field(ge=0, le=_LONGEST_MS)] | None = 0
+    wait_ms: Annotated[int, Field(ge=0, le=LONGEST_MS)] | None = 0
     """``None`` waits as long as it takes."""
 
 
@@ -141,12 +143,36 @@ def read_params(model: type[M], params: dict[str, JSONValue], *where: str) -> M:
     try:
         return model.model_validate(params)
     except ValidationError as error:
-        raise bad_params(
-            [
-                f"{'.'.join(str(part) for part in (*where, *detail['loc']))}: {detail['msg']}"
-                for detail in error.errors(include_url=False, include_input=False)
-            ]
-        ) from None
+        raise bad_params(problems_of(error, params, *where)) from None
+
+
+def problems_of(error: ValidationError, sent: JSONValue, *where: str) -> list[str]:
+    """Say everything that is wrong with ``sent``, which is at ``where``, each with its place.
+
+    An action of a proposal is named by its id as well, where it has one.
+    """
+    problems = []
+    for detail in error.errors(include_url=False, include_input=False):
+        subject = _subject(shape.location(detail), sent, where)
+        problems.append(f"{subject}: {_message(detail)}" if subject else _message(detail))
+    return problems
+
+
+def _subject(location: Location, sent: JSONValue, where: tuple[str, ...]) -> str:
+    if location[:1] != ("actions",) or len(location) < 2:
+        return ".".join(map(str, (*where, *location)))
+    action = sent["actions"][location[1]]
+    id = action.get("id") if isinstance(action, dict) else None
+    if not isinstance(id, str):
+        return ".".join(map(str, (*where, *location)))
+    named = f"{'.'.join(map(str, (*where, *location[:2])))} ({shown(id)})"
+    return ": ".join(filter(None, (named, ".".join(map(str, location[2:])))))
+
+
+def _message(detail: ErrorDetails) -> str:
+    if detail["type"] in {"model_type", "model_attributes_type", "dict_type"}:
+        return "must be an object"
+    return shape.message(detail)
 
 
 def bad_params(problems: list[str]) -> RPCError:

@@ -17,6 +17,7 @@ from toolgate.cli.terminal import (
     console,
     one_line,
     print_json,
+    print_table,
     printable,
     reported,
 )
@@ -123,16 +124,17 @@ def _print_coverage(coverages: Coverages) -> None:
     policy = coverages.policy
     console.print(Text(f"\nrules of {one_line(policy.id)}", style="bold"), soft_wrap=True)
     table = Table("", "rule", "cases", "when", "unless", "not covered", box=None, pad_edge=False)
+    observing = {rule.id for rule in policy.rules if rule.observed}
     for rule in coverages.rules.values():
         table.add_row(
             "",
-            Text(one_line(rule.rule)),
+            Text(one_line(rule.rule) + (" (observes)" if rule.rule in observing else "")),
             str(rule.matched),
             _answers(rule.when),
             _answers(rule.unless),
             Text("; ".join(rule.gaps), style="yellow"),
         )
-    console.print(table)
+    print_table(table)
 
 
 def _answers(seen: set[bool] | None) -> str:
@@ -153,7 +155,7 @@ def _print_sum(
 
 
 def _case_json(result: CaseResult) -> dict[str, JSONValue]:
-    verdict = result.verdict
+    verdict, would_be = result.verdict, result.verdict.observed
     return {
         "file": str(result.file),
         "line": result.line,
@@ -164,6 +166,7 @@ def _case_json(result: CaseResult) -> dict[str, JSONValue]:
         "rules": list(verdict.rules),
         "reason": verdict.reason,
         "errors": [{"rule": error.rule, "error": error.error} for error in verdict.errors],
+        "observed": None if would_be is None else would_be.effect,
     }
 
 

@@ -105,16 +105,21 @@ def check_document(
     # Of a document alone nobody knows which tools there are.
     warnings = [] if config is None else list(policy.warnings)
     told = {"file": shown(_name(loaded)), "id": policy.id, "digest": policy.digest}
+    observed = [rule.id for rule in policy.rules if rule.observed]
     if as_json:
         lists: dict[str, Any] = {"problems": [], "warnings": warnings, "assumed": list(assumed)}
-        print_json({"ok": True, **told, "rules": len(policy.rules), **lists})
+        told["mode"] = loaded.mode
+        print_json({"ok": True, **told, "rules": len(policy.rules), "observed": observed, **lists})
         return
     console.print(
         f"{told['file']}: fine, {len(policy.rules)} rules ({policy.id} {policy.digest})",
         markup=False,
         soft_wrap=True,
     )
+    # With a config the warnings tell of them.
+    observing = [f"rule {name} decides nothing" for name in observed] if config is None else []
     for label, style, texts in (
+        ("observed", "bold yellow", observing),
         ("assumed", "cyan", assumed),
         ("warning", "bold yellow", warnings),
     ):

@@ -86,13 +86,14 @@ def explain_call(
             recorded = find(inspect_journal(loaded), loaded, uid)
             facts = recorded.facts
         before = _before_policy(loaded, facts)
+        named = facts.action_type != ActionType.TOOL_CALL or facts.contract.name in loaded.tools
         explanation = explain(compile_policy(loaded), facts)
     if as_json:
         print_json(
             {**explanation.to_json(), "before_policy": before, "recorded": _recorded(recorded)}
         )
     else:
-        _print(explanation, before, recorded)
+        _print(explanation, before, recorded, named=named)
 
 
 def _situation(
@@ -148,12 +149,22 @@ def _recorded(call: RecordedCall | None) -> JSONValue:
     return {"at": call.at, **decided, "effects": dict(call.effects)}
 
 
-def _print(explanation: Explanation, before: Sequence[str], recorded: RecordedCall | None) -> None:
+def _print(
+    explanation: Explanation,
+    before: Sequence[str],
+    recorded: RecordedCall | None,
+    *,
+    named: bool,
+) -> None:
     facts, verdict = explanation.facts, explanation.verdict
     contract = facts.contract
     terms = [f"level {contract.level}", contract.reversibility, contract.blast_radius]
     terms += [f"labels {', '.join(contract.labels)}"] if contract.labels else []
+    terms += [f"emits {', '.join(contract.emits)}"] if contract.emits else []
     _line(Text.assemble((one_line(contract.name), "bold"), f": {one_line(', '.join(terms))}"))
+    if not named:
+        note = "the config does not name this tool, so this is the conservative contract"
+        _line(Text.assemble(("  note: ", "bold yellow"), note))
     for row in pretty(facts.args).split("\n"):
         _line(Text(f"  {row}"))
     if before:
@@ -169,6 +180,17 @@ def _print(explanation: Explanation, before: Sequence[str], recorded: RecordedCa
     )
     if verdict.requirement is not None:
         _print_requirement(verdict.requirement)
+    if verdict.observed is not None:
+        would_be = verdict.observed
+        _line(
+            Text.assemble(
+                "  OBSERVED ONLY: enforced, it would be ",
+                (would_be.effect.upper(), _COLOURS[would_be.effect]),
+                f": {one_line(would_be.reason)}",
+            )
+        )
+        if would_be.requirement is not None:
+            _print_requirement(would_be.requirement, would=True)
     if recorded is not None:
         rules = f" by {', '.join(recorded.rules)}" if recorded.rules else ""
         _line(Text(f"  When it was made ({recorded.at}): {recorded.effect}{one_line(rules)}."))
@@ -184,14 +206,15 @@ def _print(explanation: Explanation, before: Sequence[str], recorded: RecordedCa
     _line(Text(f"\n{explanation.level}"))
 
 
-def _print_requirement(requirement: ApprovalRequirement) -> None:
+def _print_requirement(requirement: ApprovalRequirement, *, would: bool = False) -> None:
+    waits, expires = ("would wait", "would expire") if would else ("waits", "expires")
     for group in requirement.groups:
         who = ", ".join(group.approvers) or "nobody (approvals.approvers is empty: it is rejected)"
         why = "for the tool's level" if group.rule is None else f"for rule {group.rule}"
-        _line(Text(f"  It waits for {group.quorum} of: {one_line(who)} ({one_line(why)})."))
-    expires = requirement.expires
-    until = "It waits for ever." if expires is None else f"It expires after {_duration(expires)}."
-    _line(Text(f"  {until}"))
+        _line(Text(f"  It {waits} for {group.quorum} of: {one_line(who)} ({one_line(why)})."))
+    limit = requirement.expires
+    until = f"{waits} for ever" if limit is None else f"{expires} after {_duration(limit)}"
+    _line(Text(f"  It {until}."))
 
 
 def _print_rules(explanation: Explanation) -> None:

@@ -1,7 +1,7 @@
 """Calls as the journal tells them: what policy knew of each, and what it decided.
 
-Only events that were written with the journal key are believed. The state of a session is followed
-event by event, so that each call has the state it was judged by.
+Only events that were written with the journal key are believed. The state of a session, its labels
+and its calls are followed event by event, so that each call has those it was judged by.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any, Final
 from toolgate import clock, jsonvalue
 from toolgate.config import GateConfig
 from toolgate.errors import ApprovalError, JournalTampered
-from toolgate.ir import ActionType
+from toolgate.ir import ActionStatus, ActionType
 from toolgate.journal.events import Event, EventKind
 from toolgate.journal.opening import Inspection
 from toolgate.journal.records import SessionRecord
 from toolgate.jsonvalue import JSONValue
+from toolgate.kernel.past import HISTORY
 from toolgate.kernel.places import planned
 from toolgate.policy.facts import CallFacts
 from toolgate.policy.replay import RecordedCall
@@ -31,15 +32,39 @@ _ABSENT: Final = object()
 
 @dataclass(slots=True)
 class _Session:
-    """A session as far as the log has been read; ``state`` has each value with its version."""
+    """A session as far as the log has been read; ``state`` has each value with its version.
+
+    ``calls`` are counted as the kernel counts them, ``last`` are the tool and status of the last
+    ones by uid; ``tools`` are those of calls that have not been started.
+    """
 
     record: SessionRecord
     state: dict[str, tuple[object, int]] = field(default_factory=dict)
     changes: dict[str, list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
+    labels: set[str] = field(default_factory=set)
+    calls: dict[str, int] = field(default_factory=dict)
+    last: dict[str, tuple[str, str]] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=dict)
 
     def values(self) -> dict[str, JSONValue]:
         """Return the state as it is now."""
         return {key: value for key, (value, _) in self.state.items() if value is not _ABSENT}
+
+    def past(self, uid: str, kind: str, data: dict[str, Any]) -> None:
+        """Take down what an event says of a call: that it was proposed, started, or has ended."""
+        if kind == EventKind.ACTION_PROPOSED:
+            if data.get("type", ActionType.TOOL_CALL) == ActionType.TOOL_CALL:
+                self.tools[uid] = data["tool"]
+        elif kind == EventKind.ACTION_EXECUTING:
+            if (tool := self.tools.pop(uid, None)) is not None:
+                self.calls[tool] = self.calls.get(tool, 0) + 1
+                self.last[uid] = tool, ActionStatus.EXECUTING
+                for old in list(self.last)[:-HISTORY]:
+                    del self.last[old]
+        elif "status" in data:
+            self.tools.pop(uid, None)
+            if uid in self.last:
+                self.last[uid] = self.last[uid][0], data["status"]
 
     def change(self, event: Event, changes: list[dict[str, Any]]) -> None:
         """Take down what an event wrote."""
@@ -103,12 +128,18 @@ class Recording:
 
     def _read(self, event: Event, name: str, data: Any) -> RecordedCall | None:
         session = self._sessions.get(name)
+        if session is not None and event.action is not None:
+            session.past(event.action, event.kind, data)
         if event.kind == EventKind.SESSION_OPENED and data["project"] == self.config.project:
             record = SessionRecord(name, data["project"], data["agent"], event.at, event.seq)
             self._sessions[name] = _Session(record)
         elif session is None:
             # Another project's, or its beginning was not genuine.
             return None
+        elif event.kind == EventKind.LABEL_ADDED:
+            session.labels.add(data["label"])
+        elif event.kind == EventKind.TOOL_REGISTERED:
+            session.calls.setdefault(data["name"], 0)
         elif event.kind == EventKind.STATE_CHANGED:
             session.change(event, data["changes"])
         elif event.kind == EventKind.STATE_ROLLED_BACK and event.action is not None:
@@ -133,7 +164,9 @@ class Recording:
     ) -> RecordedCall:
         uid = proposed.action or ""
         kind = ActionType(call.get("type", ActionType.TOOL_CALL))
-        state = session.values()
+        state, labels = session.values(), sorted(session.labels)
+        calls = {**dict.fromkeys(self._setting.tools, 0), **session.calls}
+        history = [self._setting.past_call(*call) for call in session.last.values()]
         facts = CallFacts(
             args=call["args"],
             contract=self._setting.contract(kind, call["tool"]),
@@ -146,6 +179,10 @@ class Recording:
             session_age=(event.at - session.record.opened_at) / 1e6,
             now=clock.to_datetime(event.at),
             state=lambda: state,
+            labels=lambda: labels,
+            calls=lambda: calls,
+            total_calls=lambda: sum(calls.values()),
+            history=lambda: history,
         )
         return RecordedCall(
             facts=facts,

@@ -21,6 +21,7 @@ from toolgate.cli.terminal import (
     errors,
     one_line,
     print_json,
+    print_table,
     printable,
     reported,
 )
@@ -28,7 +29,7 @@ from toolgate.config import GateConfig, SqliteJournal
 from toolgate.journal.opening import inspect_journal
 from toolgate.jsonvalue import JSONValue
 from toolgate.policy import Policy, compile_policy
-from toolgate.policy.documents import unsigned, with_document
+from toolgate.policy.documents import enforced, unsigned, with_document
 from toolgate.policy.replay import Difference, decide_again, unrecorded
 
 _COLOURS = {"allow": "green", "hold": "yellow", "deny": "red"}
@@ -51,7 +52,7 @@ def replay_calls(
 ) -> None:
     """Compare what was decided on recorded calls with what a policy would decide now."""
     with reported():
-        loaded = unsigned(config_of(config))
+        loaded = enforced(unsigned(config_of(config)))
         if journal is not None:
             loaded = loaded.model_copy(update={"journal": SqliteJournal(journal.absolute())})
         new = compile_policy(loaded if policy is None else with_document(loaded, policy))
@@ -118,7 +119,7 @@ def _print(policy: Policy, difference: Difference, notes: list[str]) -> None:
     for (was, would), count in sorted(difference.effects.items()):
         table.add_row(_effect(was), _effect(would), str(count))
     if difference.effects:
-        console.print(table)
+        print_table(table)
     _print_rules(difference)
     for change in difference.changes:
         _print_change(change.to_json())
@@ -140,7 +141,7 @@ def _print_rules(difference: Difference) -> None:
     for name, rule in changed.items():
         numbers = (rule.was, rule.would, rule.gained, rule.lost)
         table.add_row(Text(one_line(name)), *map(str, numbers))
-    console.print(table)
+    print_table(table)
     console.print(Text("\ncalls", style="bold"))
 
 
