@@ -92,9 +92,9 @@ class Driver:
         params = {"id": request.identifier}  # type: ignore[attr-defined]
         self.transport.feed(messages.notification("cancel", params))
 
-    def answer(self, run: dict[str, Any], output: Any) -> None:
-        """Answer a run by hand."""
-        self.transport.feed(messages.result(run["id"], {"output": output}))
+    def answer(self, run: dict[str, Any], output: Any, **more: Any) -> None:
+        """Answer a run by hand; ``more`` is what the reply says besides, such as documents."""
+        self.transport.feed(messages.result(run["id"], {"output": output, **more}))
 
     def fail(self, run: dict[str, Any], message: str, kind: str = "ValueError") -> None:
         """Answer a run by hand with an error."""

@@ -203,6 +203,10 @@ class FakeGate:
         keys = params.get("keys", values)
         self.send({"id": id, "result": {key: values[key] for key in keys if key in values}})
 
+    def on_observe(self, id: int, params: Message) -> None:
+        labels = {"untrusted": ["untrusted"], "trusted": []}.get(params["trust"])
+        self.send({"id": id, "result": {} if params["text"] == "bad" else {"labels": labels}})
+
     def on_checkpoint(self, id: int, params: Message) -> None:
         self.send({"id": id, "result": {"checkpoint_id": "c-" + params["name"]}})
 
