@@ -177,7 +177,7 @@ def main() -> None:
 
             title("2.4.1 goes well")
             completed = carry_out(gate, release("2.4.1"))
-            promise(completed.status == "completed", "the plan was completed")
+            promise(completed.succeeded, "the plan was completed, and all of it succeeded")
             promise(world() == ("2.4.1", "8"), "version and schema are new")
             state = gate.state()
             promise(state["live"] == "2.4.1" and state["tests_passed"], "the state says so")
@@ -199,24 +199,33 @@ def carry_out(gate: GateClient, plan: dict[str, Any]) -> ProposalResult:
 
     live = LIVE.read_text()
     suspended = gate.propose(plan)
-    tell(suspended)
+    tell(suspended, plan)
     promise(suspended.suspended and LIVE.read_text() == live, "the deployment waits for a person")
     [hold] = suspended.holds
     console.print()
     command("approvals", "approve", hold.hold_id, "--as", "alice", "--key", "alice.key")
 
     result = promise(gate.resume(suspended.uid).proposal, "the plan runs on")
-    tell(result)
+    tell(result, plan)
     return result
 
 
-def tell(plan: ProposalResult) -> None:
+def tell(told: ProposalResult, plan: dict[str, Any]) -> None:
     """Print how a plan stands, and what an abort has undone."""
-    reason = f": {plan.error.message}" if plan.error else ""
-    console.print(f"[bold]{plan.status:12}[/] {plan.proposal_id}{escape(reason)}")
-    for result in plan.results:
+    reason = f": {told.error.message}" if told.error else ""
+    console.print(f"[bold]{told.status:12}[/] {told.proposal_id}{escape(reason)}")
+    compensations = told.rollback.compensations if told.rollback else ()
+    undone = {done.action_id for done in compensations if done.status == "succeeded"}
+    ran_as = {
+        action["compensation"].get("action_id"): action["id"]
+        for action in plan["actions"]
+        if action["id"] in undone
+    }
+    for result in told.results:
         said = result.output
-        if result.error is not None:
+        if result.action_id in ran_as:
+            said = f"ran only as the compensation of {ran_as[result.action_id]}"
+        elif result.error is not None:
             said = result.error.message
         elif result.hold is not None:
             said = result.hold.reason
@@ -224,11 +233,11 @@ def tell(plan: ProposalResult) -> None:
             said = "nothing had to be compensated"
         status = "rolled back" if result.rolled_back else result.status
         console.print(f"  {status:12} {result.action_id:8} {escape(str(said or ''))}".rstrip())
-    if plan.rollback is not None:
-        console.print(f"  state as it was:     {', '.join(plan.rollback.restored)}")
-        for done in plan.rollback.compensations:
+    if told.rollback is not None:
+        console.print(f"  state as it was:     {', '.join(told.rollback.restored)}")
+        for done in told.rollback.compensations:
             console.print(f"  compensated:         {done.action_id} ({done.status})")
-        for effect in plan.rollback.external_effects:
+        for effect in told.rollback.external_effects:
             console.print(f"  [bold red]cannot be undone:[/]    {effect.action_id} ({effect.tool})")
 
 

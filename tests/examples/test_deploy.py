@@ -30,6 +30,7 @@ def test_the_release_plan_is_undone_when_it_fails_and_done_when_it_does_not(
         "rolled back migrate",
         "rolled back deploy",
         "failed smoke GET /checkout answers 500",
+        "skipped back ran only as the compensation of deploy",
         "state as it was: live, schema, tests_passed",
         "compensated: deploy (succeeded)",
         "compensated: migrate (succeeded)",

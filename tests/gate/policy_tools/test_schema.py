@@ -13,6 +13,7 @@ from support.doc_pages import PAGES, ROOT, blocks, name_of
 from toolgate.config import parse_config
 from toolgate.errors import ToolgateError
 from toolgate.policy import compile_policy
+from toolgate.sourcefile import read
 
 EXAMPLES = sorted((ROOT / "configs").rglob("*.yaml"))
 KINDS = {"project": "config", "cases": "policy-test", "rules": "policy"}
@@ -40,7 +41,7 @@ def validator(author: Any, name: str) -> Any:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_is_valid_under_its_schema(author, path: Path) -> None:
-    value = yaml.safe_load(path.read_text())
+    value = read(path).value
     problems = [error.message for error in validator(author, kind_of(value)).iter_errors(value)]
     assert problems == []
 

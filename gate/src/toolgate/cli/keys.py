@@ -43,7 +43,8 @@ def new(
         print_json({"id": name, "public_key": public, "private_key_file": str(path)})
         return
     console.print(f"wrote {path}: keep it private, it signs for {name}", markup=False)
-    console.print("add to the gate's config, under approvals.approvers (or policy.signers):\n", markup=False)
+    where = "approvals.approvers (or policy.signers)"
+    console.print(f"add to the gate's config, under {where}:\n", markup=False)
     # Words such as `on` are no text in YAML unless they are quoted.
     shown = name if yaml.safe_load(name) == name else f'"{name}"'
     console.print(f'    - {{id: {shown}, public_key: "{public}"}}', markup=False, soft_wrap=True)

@@ -229,9 +229,7 @@ class Engine:
                 return step.outcome
             await self.wait_for(uid, (step.hold_id,), cancelled, step.deadline, until)
 
-    async def _look(
-        self, uid: str, usage: Usage | None = None
-    ) -> tuple[Step, Prepared | None]:
+    async def _look(self, uid: str, usage: Usage | None = None) -> tuple[Step, Prepared | None]:
         """Resume an action, its arguments checked outside of the transaction if they have to be."""
         prepared: Prepared | None = None
         while True:
