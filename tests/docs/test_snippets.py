@@ -166,7 +166,9 @@ class Reader:
                 rows.append(r"(?:.*\n)*?")
                 continue
             words = r"\ *".join(re.escape(word) for word in re.split(r" +", row.rstrip()))
-            rows.append(_PLACEHOLDER.sub(placeholder, words).replace("…", ".*?") + r" *\n")
+            line = _PLACEHOLDER.sub(placeholder, words).replace("…", ".*?")
+            # Atomic: how a row matched its line is not tried anew for what fails further down.
+            rows.append(rf"(?>{line} *\n)")
         return re.compile("".join(rows))
 
 

@@ -33,6 +33,7 @@ from toolgate.cli.terminal import (
     one_line,
     pretty,
     print_json,
+    print_table,
     printable,
     reported,
 )
@@ -233,7 +234,7 @@ def rank(
                 "yes" if item.valid else "no",
                 *(f"{number:.3f}" for number in numbers),
             )
-        console.print(table)
+        print_table(table)
     if not any(item.valid for item in ranking):
         raise typer.Exit(NO)
 
