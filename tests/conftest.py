@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 from typing import Any
 
 import pytest
 
 BOUND = 30.0
 """Seconds that any awaited test may take."""
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it runs in the background so, and the programs of the tests inherit it:
+    # those about Ctrl-C would wait for an interrupt that never comes.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
