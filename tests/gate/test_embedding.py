@@ -274,7 +274,19 @@ async def test_what_a_body_raises_is_its_failure(world: World) -> None:
     assert odd.error.message == "Odd"
 
 
-@pytest.mark.parametrize("value", [float("nan"), {1: 2}, object(), "\ud800", {"a": {1}}])
+def nested(levels: int) -> Any:
+    """Return a value nested so deeply."""
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), {1: 2}, object(), "\ud800", {"a": {1}}, nested(200), nested(5000)],
+    ids=["nan", "key", "object", "surrogate", "set", "too deep for the log", "deep"],
+)
 async def test_body_that_returns_what_is_not_json_has_failed(world: World, value: Any) -> None:
     async def body(run: ToolRun) -> Any:
         return value

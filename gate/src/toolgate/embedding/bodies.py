@@ -141,7 +141,9 @@ def _reply(body: _Body) -> ToolReply:
         if isinstance(result, ToolOutput):
             documents = tuple(map(own_document, result.documents))
             result = result.output
-        return ToolOutput(own_json(result), documents)
+        # As deep in an array as the journal keeps it in an event: what passes can be recorded.
+        (output,) = own_json([result])
+        return ToolOutput(output, documents)
     except JSONError as wrong:
         # The body ran, and would return the same again.
         return ToolError(f"{tool} returned no JSON value: {wrong}", "TypeError", retryable=False)
