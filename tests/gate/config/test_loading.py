@@ -335,21 +335,6 @@ def test_what_a_config_may_not_say_is_an_error_with_its_line_and_path(problems, 
     assert found[0].startswith(f"line 2: {problem}")
 
 
-@pytest.mark.parametrize(
-    ("text", "path"),
-    [
-        ("tools: {a: {redact: [/x]}}", "tools.a.redact"),
-        ("approvals: {allow_unsigned: true}", "approvals.allow_unsigned"),
-    ],
-)
-def test_what_this_version_would_not_enforce_is_refused_and_not_called_unknown(
-    problems, text, path
-):
-    assert problems(f"project: x\n{text}\n") == (
-        f"line 2: {path}: not supported by this version of toolgate: it would not be enforced",
-    )
-
-
 def test_a_design_key_in_the_wrong_place_is_unknown(problems):
     assert problems("project: x\nredact: []") == ("line 2: redact: unknown key",)
 

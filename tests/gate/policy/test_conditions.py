@@ -141,6 +141,40 @@ def test_every_compile_error_of_a_condition_is_reported(compiler):
     assert len(problems(compiler, "foo == 1 && bar == 2")) == 2
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("args.c.matches(vars.bad)", "1:16: invalid regular expression: missing ): (x (of vars"),
+        ("matches(args.c, '^' + vars.bad + '$')", "1:17: invalid regular expression"),
+        ("args.c.matches(vars.all[1])", "missing ]: [y (of vars.all[1])"),
+        ("true &&\n args.c.matches(vars.all.map(p, p + ')').join('|'))", "2:17: invalid regular"),
+        ("args.c.matches(true ? vars.bad : 'x')", "(of vars.bad)"),
+        ("args.l.exists(a, a.matches(vars.bad))", "1:28: invalid regular expression"),
+    ],
+)  # fmt: skip
+def test_a_regex_of_constants_that_does_not_compile_is_an_error_at_load(source, said):
+    compiler = ConditionCompiler({"bad": "(x", "all": ["x", "[y"]})
+    with pytest.raises(ConditionError) as caught:
+        compiler.compile(source)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "args.c.matches(vars.good)",
+        "args.c.matches(vars.all[7])",
+        "args.c.matches(vars.bad + args.x)",
+        "vars.all.exists(p, args.c.matches(p))",
+        "args.c.matches(vars.nothing)",
+        "args.c.matches(vars.all.join('|'))",
+    ],
+)
+def test_a_regex_that_no_load_can_know_or_that_compiles_is_left_to_the_call(source):
+    vars_ = {"good": "^x$", "bad": "(x", "all": ["x", "y"], "nothing": None}
+    ConditionCompiler(vars_).compile(source)
+
+
 def test_a_regex_that_is_fine_loads_and_an_empty_one_matches_all(evaluate):
     assert evaluate("args.c.matches('')", {"c": "x"})
     assert evaluate(r"args.c.matches('^\"\n\t\\d+é😀$')", {"c": '"\n\t12é😀'})

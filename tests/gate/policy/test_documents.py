@@ -156,8 +156,8 @@ def test_the_designs_example_loads_and_decides(load, call):
             "line 4: rule r: approval.expires: must be a duration such as 250ms, 30s",
         ),
         (
-            "id: r, tools: [x], effect: hold, approval: {edit: true}",
-            "line 4: rule r: approval.edit: not supported by this version",
+            "id: r, tools: [x], effect: hold, approval: {edit: please}",
+            "line 4: rule r: approval.edit: ",
         ),
         (
             "id: r, tools: [x], effect: hold, approval: {whom: bob}",

@@ -275,13 +275,6 @@ def test_the_digest_names_the_meaning_of_the_whole_policy(policy_of):
     assert len({digest, *(other.digest for other in others)}) == 6
 
 
-def test_a_policy_says_what_it_would_say_of_every_call_of_a_tool(policy_of):
-    policy = policy_of({**ALLOW, "tools": ["a"]}, {**HOLD, "tools": ["b"], "when": "args.x"})
-    assert policy.settled("tool_call", contract_for("a", None)).effect == "allow"
-    assert policy.settled("tool_call", contract_for("b", None)) is None
-    assert policy.conditional_rules("tool_call", contract_for("b", None)) == ("held",)
-
-
 def test_a_verdict_is_about_the_level_of_the_call_it_was_asked_for(policy_of, call):
     policy = policy_of(allow_up_to=1)
     assert policy.decide(call(level=1)).effect == "allow"

@@ -96,6 +96,31 @@ def test_a_case_whose_arguments_the_operators_schema_refuses_proves_nothing(depl
     told = run(deployed, {**INSIDE, "args": {"to": "bob@acme.example"}})
     assert told.code == 1
     assert "never reaches policy with these arguments: /to" in told.out
+    assert "expected allow, got invalid: send_email never" in told.out
+
+
+@pytest.mark.parametrize("expect", ["invalid", {"effect": "invalid", "reason": "/to: "}])
+def test_a_case_may_expect_that_the_operators_schema_refuses_the_arguments(deployed, expect):
+    case = {**INSIDE, "args": {"to": "bob@acme.example"}, "expect": expect}
+    told = run(deployed, case, options=["--json"])
+    assert told.code == 0, told.err
+    [told] = told.json["cases"]
+    assert (told["effect"], told["rules"]) == ("invalid", [])
+    assert told["reason"].startswith("/to: ")
+
+
+def test_a_case_that_is_invalid_for_another_reason_or_not_at_all_fails(deployed):
+    other = {**INSIDE, "args": {}, "expect": {"effect": "invalid", "reason": "/to:"}}
+    told = run(deployed, other, {**INSIDE, "name": "valid", "expect": "invalid"})
+    assert told.code == 1
+    assert "expected a reason with '/to:', got " in told.out
+    assert "expected invalid, got allow by mail" in told.out
+
+
+def test_arguments_that_never_reach_policy_cover_no_rule(deployed):
+    told = run(deployed, {**INSIDE, "args": {"to": "x"}, "expect": "invalid"}, options=["--json"])
+    [coverage] = told.json["coverage"]
+    assert coverage["rules"]["mail"]["gaps"] == ["no case matches it"]
 
 
 def test_coverage_names_rules_and_answers_that_no_case_has_shown(deployed):
@@ -205,7 +230,10 @@ def test_types_agents_sessions_and_proposals_can_be_said(deployed, mail):
     ("change", "said"),
     [
         ({"tols": "x"}, "case 'c': tols: unknown key"),
-        ({"expect": "maybe"}, "case 'c': expect.effect: input should be 'deny', 'hold' or"),
+        (
+            {"expect": "maybe"},
+            "case 'c': expect.effect: input should be 'deny', 'hold',",
+        ),
         ({"tool": None}, "case 'c': names no tool"),
         ({"type": "state_read"}, "case 'c': names a tool, and type state_read calls none"),
         ({"now": "noon"}, "case 'c': now: must be a time with its time zone"),
@@ -215,6 +243,8 @@ def test_types_agents_sessions_and_proposals_can_be_said(deployed, mail):
         ({"args": [1]}, "case 'c': args: must be a mapping of keys to values"),
         ({"expect": {"effect": "allow", "quorum": 1}}, "case 'c': expect: allow asks no app"),
         ({"expect": {"effect": "deny", "rules": ["typo"]}}, "the policy has no rule typo"),
+        ({"expect": {"effect": "invalid", "rules": ["mail"]}}, "leave out rules"),
+        ({"expect": {"effect": "invalid", "quorum": 1}}, "case 'c': expect: invalid asks no app"),
     ],
 )
 def test_a_bad_case_is_refused_by_name(deployed, change, said):

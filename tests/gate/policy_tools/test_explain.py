@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.doc_pages import ROOT
 from support.driver import Driver
 from support.people import config
 from support.plans import call, plan_config
 from toolgate.config import parse_config
 from toolgate.policy import compile_policy
+from toolgate.policy.conditions import ConditionCompiler
 from toolgate.policy.explain import explain
 from toolgate.policy.situation import Setting, Situation
 
@@ -28,36 +32,44 @@ def test_an_explanation_says_verdict_reason_approval_and_every_rule(deployed):
     assert told.code == 0, told.err
     assert told.out == (
         """\
-send_email: level 3, irreversible, external, labels egress
+HELD: send_email waits for at most 15m, until alice and bob have approved (rule mail-outside).
+
+the call
+  send_email: irreversible, external, labels egress
+  level 3: denied unless a rule allows or holds it (allow_up_to is 0)
   {
     "to": [
       "eve@evil.example"
     ]
   }
 
-HOLD: mail to outsiders is read by a person first
-  It waits for 2 of: alice, bob (for rule mail-outside).
-  It expires after 15m.
+why
+  mail-outside (hold): mail to outsiders is read by a person first
+      unless args.to.all(a, a.endsWith("@" + vars.domain))
+          args.to = ["eve@evil.example"]
+          vars.domain = "acme.example"
+      is false, so the rule applies
 
-rules about such calls
-  mail-outside (hold): matches, and decides
-      unless args.to.all(a, a.endsWith("@" + vars.domain)): is false
-  mail (allow): matches; hold beats allow
+other rules about such calls
+  mail (allow): applies, but hold beats allow
 
-rules about other calls
-  reads: tools search_*
-  tests-first: tools deploy
-
-level 3: denied unless a rule allows or holds it (allow_up_to is 0)
+2 rules are about other calls (--verbose: all in full).
 """
     )
 
 
 def test_a_condition_that_cannot_be_evaluated_is_told_with_its_error(deployed):
     told = ask(deployed, "--tool", "send_email", "--args", '{"to": "eve@evil.example"}')
-    assert "mail-outside (hold): could not be evaluated, so it matches" in told.out
+    assert (
+        """
+      unless args.to.all(a, a.endsWith("@" + vars.domain))
+          args.to = "eve@evil.example"
+          vars.domain = "acme.example"
+      cannot be evaluated ("""
+        in told.out
+    )
+    assert "), so it applies, to be safe, and decides\n" in told.out
     assert "is not asked" not in told.out
-    assert 'unless args.to.all(a, a.endsWith("@" + vars.domain)): error: ' in told.out
 
 
 def test_a_call_that_would_never_reach_policy_is_told_so(deployed):
@@ -68,18 +80,20 @@ def test_a_call_that_would_never_reach_policy_is_told_so(deployed):
 
 def test_the_levels_that_no_rule_lifts_are_explained(deployed):
     told = ask(deployed, "--tool", "deploy", "--state", '{"tests_passed": true}')
-    assert "HOLD: level 4: deploy always waits for a person's approval" in told.out
-    assert "It waits for 1 of: alice, bob (for the tool's level)." in told.out
-    assert "tests-first (deny): does not match" in told.out
+    assert (
+        "HELD: deploy waits for at most 15m, until alice or bob has approved (level 4, "
+        "whatever the rules say).\n" in told.out
+    )
+    assert "tests-first (deny): does not apply (unless is true)" in told.out
     assert "level 4: such a tool is at least held, whatever the rules say" in told.out
     initial = ask(deployed, "--tool", "deploy")
-    assert "DENY: rule tests-first denies deploy" in initial.out
+    assert "DENIED: deploy is denied by the rule tests-first." in initial.out
 
 
 def test_a_tool_without_a_contract_gets_the_conservative_one(deployed):
     told = ask(deployed, "--tool", "whatever")
-    assert "whatever: level 3, irreversible, external" in told.out
-    assert "DENY: no rule allows whatever" in told.out
+    assert "whatever: irreversible, external" in told.out
+    assert "DENIED: no rule allows whatever" in told.out
 
 
 def test_a_state_action_is_explained_by_its_type(deployed):
@@ -96,7 +110,15 @@ def test_machines_get_the_same_explanation(deployed):
     ]
     traced = {item["rule"]: item for item in told["trace"]}
     assert list(traced) == ["reads", "mail", "mail-outside", "tests-first"]
-    assert traced["mail-outside"]["unless"]["result"] is False
+    assert traced["mail-outside"]["unless"] == {
+        "source": 'args.to.all(a, a.endsWith("@" + vars.domain))',
+        "result": False,
+        "facts": [
+            {"name": "args.to", "value": ["eve@evil.example"]},
+            {"name": "vars.domain", "value": "acme.example"},
+        ],
+    }
+    assert told["summary"].startswith("send_email waits for at most 15m, until alice and bob have")
     assert traced["mail-outside"]["decides"] is True
     assert traced["mail"] | {"rule": ""} == {
         "rule": "",
@@ -105,7 +127,8 @@ def test_machines_get_the_same_explanation(deployed):
         "matches": True,
         "decides": False,
         "observes": False,
-        "outcome": "matches; hold beats allow",
+        "outcome": "applies, but hold beats allow",
+        "reason": None,
         "when": None,
         "unless": None,
         "error": None,
@@ -154,11 +177,14 @@ async def test_a_held_call_of_the_journal_is_explained_from_its_verified_row(aut
     told = ask(author, "--uid", held["uid"])
     assert told.code == 0, told.err
     assert '"amount": 100' in told.out
-    assert "HOLD: a person looks at payments" in told.out
-    assert "): hold by money." in told.out
+    assert told.out.startswith("HELD: pay waits")
+    assert "money (hold): a person looks at payments\n" in told.out
+    assert ") it got hold, by money: as now.\n" in told.out
     changed = config()
     changed["policy"]["rules"].append({"id": "no-pay", "tools": ["pay"], "effect": "deny"})
     author.write("gate.yaml", changed)
+    said = ask(author, "--uid", held["uid"]).out
+    assert ") it got hold, by money: otherwise than the policy says now.\n" in said
     told = ask(author, "--uid", held["uid"], "--json").json
     assert (told["effect"], told["rules"]) == ("deny", ["no-pay"])
     assert told["recorded"]["effect"] == "hold"
@@ -213,6 +239,245 @@ def test_what_is_explained_cannot_act_on_the_terminal(deployed):
     )  # fmt: skip
     assert "\x1b[2J" not in told.out
     assert "[bold]b[/bold]" in told.out
+
+
+REFUNDS = [
+    {
+        "id": "large",
+        "tools": ["pay"],
+        "when": "args.amount > vars.alone",
+        "effect": "hold",
+        "reason": "a person looks at larger refunds",
+        "approval": {"approvers": ["alice", "bob"], "expires": "4h"},
+    },
+    {
+        "id": "unread",
+        "tools": ["pay"],
+        "when": '"untrusted" in session.labels && tool.level >= 3',
+        "effect": "hold",
+        "approval": {"approvers": ["bob", "alice"], "expires": "4h"},
+    },
+    {
+        "id": "two",
+        "tools": ["pay"],
+        "effect": "hold",
+        "approval": {"approvers": ["alice", "bob"], "quorum": 2, "expires": "1d"},
+    },
+]
+
+
+@pytest.fixture
+def paying(deployed, mail):
+    """Ask about a payment that several rules hold, and others do not."""
+    quiet = {"id": "quiet", "tools": ["pay"], "when": "args.amount < 0 // none", "effect": "deny"}
+    deployed.write("policy.yaml", mail(*REFUNDS, quiet))
+    gate = yaml.safe_load((deployed.folder / "gate.yaml").read_text())
+    gate["policy"]["vars"]["alone"] = 50
+    deployed.write("gate.yaml", gate)
+    session = ("--session", '{"labels": ["untrusted"]}')
+    return lambda *options: ask(
+        deployed, "--tool", "pay", "--args", '{"amount": 120}', *session, *options
+    )
+
+
+def test_what_several_rules_ask_of_the_same_people_is_said_once_and_which_of_them_is_shortest(
+    paying,
+):
+    assert paying().out.startswith(
+        """\
+HELD: pay waits for at most 4h, until 2 groups of people have approved:
+  alice or bob   for large and unread
+  alice and bob  for two
+  One approval counts in every group that names its approver.
+  The shortest time counts: large and unread set the 4h (two alone: 1d).
+"""
+    )
+    approval = paying("--json").json["approval"]
+    assert approval["expiries"] == {"large": 14400, "unread": 14400, "two": 86400}
+
+
+def test_each_deciding_rule_has_its_own_reason_and_the_values_that_its_condition_reads(paying):
+    assert (
+        """
+  large (hold): a person looks at larger refunds
+      when args.amount > vars.alone
+          args.amount = 120
+          vars.alone = 50
+      is true, so the rule applies
+  unread (hold)
+      when "untrusted" in session.labels && tool.level >= 3
+          session.labels = ["untrusted"]
+          tool.level = 3
+      is true, so the rule applies
+  two (hold)
+      without a condition, so it applies, and decides
+"""
+        in paying().out
+    )
+
+
+def test_a_rule_that_decides_nothing_takes_one_line_unless_all_is_asked_for(paying):
+    told = paying().out
+    assert "  quiet (deny): does not apply (when is false)\n" in told
+    assert "args.amount < 0" not in told
+    told = paying("--verbose").out
+    assert (
+        """
+  quiet (deny)
+      when args.amount < 0 // none
+          args.amount = 120
+      is false, so the rule does not apply
+"""
+        in told
+    )
+    assert "\nrules about other calls\n  reads: tools search_*\n" in told
+
+
+def test_an_approver_who_is_in_one_group_alone_is_not_said_to_count_twice(paying, deployed, mail):
+    apart = {**REFUNDS[1], "approval": {"approvers": ["bob"], "quorum": 1}}
+    alone = {**REFUNDS[0], "approval": {"approvers": ["alice"], "quorum": 1}}
+    deployed.write("policy.yaml", mail(apart, alone))
+    told = paying().out
+    assert "  alice  for large\n  bob    for unread\n" in told
+    assert "One approval counts" not in told
+    assert "The shortest" not in told
+
+
+def test_a_call_that_no_rule_allows_is_told_with_the_rules_that_could_have(deployed, mail):
+    rule = {
+        "id": "known",
+        "tools": ["fetch"],
+        "when": 'has(args.url) && args.hosts[0] == "a"',
+        "effect": "allow",
+    }
+    deployed.write("policy.yaml", mail(rule))
+    told = ask(deployed, "--tool", "fetch", "--args", '{"hosts": []}').out
+    assert told.startswith("DENIED: no rule allows fetch (level 3; allow_up_to is 0).\n")
+    assert (
+        """
+rules that come first
+  known (allow)
+      when has(args.url) && args.hosts[0] == "a"
+          args.url is absent
+          args.hosts[0] is absent
+      is false, so the rule does not apply
+"""
+        in told
+    )
+
+
+def test_a_level_that_needs_no_rule_and_one_that_never_runs_are_said_in_one_sentence(deployed):
+    gate = yaml.safe_load((deployed.folder / "gate.yaml").read_text())
+    gate["tools"] |= {"clock": {"level": 0}, "wipe": {"level": 5}}
+    deployed.write("gate.yaml", gate)
+    assert ask(deployed, "--tool", "clock").out.startswith(
+        "ALLOWED: level 0 needs no rule (allow_up_to is 0).\n"
+    )
+    told = ask(deployed, "--tool", "wipe").out
+    assert told.startswith("DENIED: level 5: wipe never runs, whatever the rules say.\n")
+
+
+def test_a_hold_that_nobody_may_approve_is_said_to_be_rejected(deployed):
+    gate = yaml.safe_load((deployed.folder / "gate.yaml").read_text())
+    del gate["approvals"]
+    deployed.write("gate.yaml", {**gate, "policy": {}})
+    told = ask(deployed, "--tool", "deploy").out
+    assert told.startswith("HELD: deploy would wait for ever: approvals.approvers is empty, so")
+
+
+def test_a_rule_without_end_is_said_to_wait_however_long_it_takes(deployed, mail):
+    rule = {**REFUNDS[0], "when": "true", "approval": {"expires": "never"}}
+    deployed.write("policy.yaml", mail(rule))
+    told = ask(deployed, "--tool", "pay").out
+    assert told.startswith("HELD: pay waits however long it takes, until alice or bob has approved")
+
+
+def test_a_long_value_is_shortened_and_whole_where_all_is_asked_for(deployed):
+    args = f'{{"to": ["{"e" * 200}@evil.example"]}}'
+    told = ask(deployed, "--tool", "send_email", "--args", args).out
+    assert f'          args.to = ["{"e" * 78}… (1 items)\n' in told
+    told = ask(deployed, "--tool", "send_email", "--args", args, "--verbose").out
+    assert f'          args.to = ["{"e" * 200}@evil.example"]\n' in told
+
+
+def test_times_are_shown_as_conditions_write_them(deployed, mail):
+    when = 'session.age > duration("1h") && now.getHours() == 12'
+    deployed.write("policy.yaml", mail({**REFUNDS[0], "when": when}))
+    told = ask(deployed, "--tool", "pay", "--session", '{"age": "90m"}').out
+    assert 'session.age = "5400s"\n' in told
+    assert 'now = "2026-01-05T12:00:00Z"\n' in told
+
+
+@pytest.mark.parametrize(
+    ("source", "read"),
+    [
+        ("args.a.b[0]['c d'] == 1", ['args.a.b[0]["c d"]']),
+        ("args[vars.key] == args.x", ["args", "vars.key", "args.x"]),
+        ("has(args.a) && args.a == 1", ["args.a"]),
+        ("args.l.exists(args, args == 1) && args.k", ["args.l", "args.k"]),
+        ("[1].all(a, a == args.b && args.c.exists(b, b == a))", ["args.b", "args.c"]),
+        ("history.filter(c, c.tool == tool.name).size() > 3", ["history", "tool.name"]),
+        ("args.u.split('/')[2] == 'x' && {'k': args.v}.k", ["args.u", "args.v"]),
+        ("args.a[-1] == 1 ? true : !state.ok", ["args.a[-1]", "state.ok"]),
+        ("session.calls.a + session.total_calls > 3", ["session.calls.a", "session.total_calls"]),
+    ],
+)  # fmt: skip
+def test_what_a_condition_reads_is_taken_from_what_was_compiled(source, read):
+    compiled = ConditionCompiler({"key": "x"}).compile(source)
+    assert [str(path) for path in compiled.paths] == read
+
+
+EXAMPLES = {
+    "support": (
+        ("issue_refund", '{"order": "O-1", "amount_cents": 60000, "reason": "it came broken"}'),
+        ["customer-text", "untrusted"],
+        """\
+HELD: issue_refund waits for at most 4h, until 2 groups of people have approved:
+  alice or bob            for large-refunds
+  2 of alice, bob, carol  for money-after-untrusted and very-large-refunds
+  One approval counts in every group that names its approver.
+  The shortest time counts: large-refunds and money-after-untrusted set the 4h (very-large-refunds alone: 1d).
+""",  # noqa: E501
+        ["args.amount_cents = 60000", 'session.labels = ["customer-text", "untrusted"]'],
+    ),
+    "coding-agent": (
+        ("shell", '{"command": "make release"}'),
+        ["untrusted"],
+        """\
+HELD: shell waits for at most 30m, until alice or bob has approved (rule other-commands).
+""",
+        ['args.command = "make release"', 'vars.plain_command_re = "^(ls|cat|'],
+    ),
+    "data-analyst": (
+        (
+            "share_file",
+            '{"path": "exports/q.csv", "to": ["a@auditor.example"], "visibility": "named"}',
+        ),
+        ["private-data"],
+        """\
+HELD: share_file waits for at most 4h, until 2 groups of people have approved:
+  erin                    for egress-after-private-data and sharing-outside-privacy
+  2 of dana, erin, frank  for sharing-outside
+  One approval counts in every group that names its approver.
+""",
+        ['args.to = ["a@auditor.example"]', 'vars.domain = "acme.example"'],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_held_call_of_an_example_says_first_who_must_approve_and_then_what_decided(author, name):
+    (tool, args), labels, first, facts = EXAMPLES[name]
+    people = ("ALICE", "BOB", "CAROL", "DANA", "ERIN", "FRANK")
+    told = author(
+        "policy", "explain", "--config", ROOT / "configs" / name / "gate.yaml",
+        "--tool", tool, "--args", args, "--session", json.dumps({"labels": labels}),
+        **{f"{person}_KEY": f"key of {person}" for person in people},
+    )  # fmt: skip
+    assert told.code == 0, told.err
+    assert told.out.startswith(first)
+    assert all(fact in told.out for fact in facts)
+    assert len(told.out.splitlines()) < 50
 
 
 CONDITIONS = st.sampled_from(

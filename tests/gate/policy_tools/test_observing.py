@@ -50,17 +50,21 @@ def test_an_explanation_says_what_a_rule_that_observes_would_do(observing):
     assert told.code == 0, told.err
     assert (
         """
-ALLOW: rule mail allows send_email
-  OBSERVED ONLY: enforced, it would be HOLD: a person reads it first
-  It would wait for 1 of: alice (for rule outside).
-  It would expire after 15m.
-
-rules about such calls
-  mail (allow): matches, and decides
-  outside (hold): matches, and only observes; it would decide
-      when args.to != 'bob': is true
+why
+  mail (allow)
+      without a condition, so it applies, and decides
+  outside (hold): a person reads it first
+      when args.to != 'bob'
+          args.to = "eve"
+      is true, so the rule applies, but only observes
 """
         in told.out
+    )
+    assert told.out.startswith(
+        """\
+ALLOWED: send_email is allowed by the rule mail.
+OBSERVED ONLY, enforced it would be HELD: send_email waits for at most 15m, until alice has """
+        "approved (rule outside).\n"
     )
     told = explain(observing, "eve", "--json").json
     assert (told["effect"], told["observed"]["effect"]) == ("allow", "hold")
@@ -80,8 +84,8 @@ def test_an_explanation_says_nothing_of_what_would_change_nothing(observing):
 def test_an_explanation_in_a_gate_that_observes_is_of_that_gate(observing):
     observing.write("gate.yaml", {**CONFIG, "mode": "observe"})
     told = observing("policy", "explain", "--config", "gate.yaml", "--tool", "shell")
-    assert "ALLOW: the gate is in mode observe" in told.out
-    assert "OBSERVED ONLY: enforced, it would be DENY: no rule allows shell" in told.out
+    assert "ALLOWED: the gate is in mode observe" in told.out
+    assert "OBSERVED ONLY, enforced it would be DENIED: no rule allows shell" in told.out
     assert "level 3: allowed without a rule, because the gate is in mode observe" in told.out
 
 

@@ -78,7 +78,7 @@ def test_what_the_schema_of_a_config_refuses_the_gate_refuses_too(author, change
         compile_policy(parse_config(value, author.folder))
 
 
-@pytest.mark.parametrize("expect", ["allow", {"effect": "hold", "quorum": 2}])
+@pytest.mark.parametrize("expect", ["allow", "invalid", {"effect": "hold", "quorum": 2}])
 def test_both_forms_of_an_expectation_are_valid(author, expect) -> None:
     case = {"name": "c", "tool": "x", "expect": expect}
     made = validator(author, "policy-test")

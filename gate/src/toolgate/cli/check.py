@@ -32,7 +32,8 @@ from toolgate.policy import (
     contract_for,
     contract_for_state_action,
 )
-from toolgate.policy.loading import OBSERVE_WARNING
+from toolgate.policy.loading import OBSERVE_WARNING, UNSIGNED_WARNING
+from toolgate.policy.outlook import Outlook, outlook
 
 _STATE_ACTIONS = (ActionType.STATE_WRITE, ActionType.STATE_READ, ActionType.ASSERTION)
 _COLOURS = {"allow": "green", "hold": "yellow", "deny": "red", "depends": "cyan"}
@@ -101,14 +102,14 @@ def _report(config: GateConfig, policy: Policy) -> dict[str, Any]:
             contract.name: {
                 **contract.public(),
                 "verdict": _refusal(capabilities, contract)
-                or _outlook(ActionType.TOOL_CALL, contract, policy),
+                or _verdict(outlook(policy, ActionType.TOOL_CALL, contract)),
             }
             for contract in contracts
         },
         "state_actions": {
             contract.name: {
                 "level": contract.level,
-                "verdict": _outlook(ActionType(contract.name), contract, policy),
+                "verdict": _verdict(outlook(policy, ActionType(contract.name), contract)),
             }
             for contract in map(contract_for_state_action, _STATE_ACTIONS)
         },
@@ -121,16 +122,23 @@ def _refusal(capabilities: Capabilities, contract: Contract) -> dict[str, Any] |
     return None if refusal is None else {"effect": "deny", "reason": refusal.message}
 
 
-def _outlook(kind: ActionType, contract: Contract, policy: Policy) -> dict[str, Any]:
-    verdict = policy.settled(kind, contract)
-    if verdict is not None:
-        outlook: dict[str, Any] = {"effect": verdict.effect, "reason": verdict.reason}
-        if verdict.observed is not None:
-            would_be = verdict.observed
-            outlook["observed"] = {"effect": would_be.effect, "reason": would_be.reason}
-        return outlook
-    rules = ", ".join(policy.conditional_rules(kind, contract))
-    return {"effect": "depends", "reason": f"rules with conditions decide ({rules})"}
+def _verdict(found: Outlook) -> dict[str, Any]:
+    settled = found.settled
+    if settled is not None:
+        told = settled.to_json()
+        del told["depends_on"]
+    else:
+        *some, rest = found.outcomes
+        cases = [f"{item.effect} {item.reason}" for item in some]
+        told = {
+            "effect": "depends",
+            "reason": f"{'; '.join(cases)}; else {rest.effect}: {rest.reason}",
+            "depends_on": list(found.depends_on),
+            "outcomes": [item.to_json() for item in found.outcomes],
+        }
+    if found.observed is not None:
+        told["observed"] = _verdict(found.observed)
+    return told
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -138,6 +146,8 @@ def _print(report: dict[str, Any]) -> None:
     approvers = ", ".join(report["approvers"]) or "none"
     if report["mode"] == "observe":
         console.print(Text(OBSERVE_WARNING, style="bold white on red"), soft_wrap=True)
+    if UNSIGNED_WARNING in report["warnings"]:
+        console.print(Text(UNSIGNED_WARNING, style="bold white on red"), soft_wrap=True)
     for label, text in (
         ("config", f"{report['file']} (project {report['project']})"),
         ("policy", f"{policy['id']} {policy['digest']}"),
@@ -161,7 +171,7 @@ def _print(report: dict[str, Any]) -> None:
         line = Text(f"{name} (level {action['level']}): ") + _said(action["verdict"])
         console.print(line, soft_wrap=True)
     for warning in report["warnings"]:
-        if warning == OBSERVE_WARNING:
+        if warning in (OBSERVE_WARNING, UNSIGNED_WARNING):
             continue  # It stands at the top.
         console.print(
             Text.assemble(("warning: ", "bold yellow"), printable(warning)), soft_wrap=True
@@ -171,6 +181,7 @@ def _print(report: dict[str, Any]) -> None:
 def _terms(tool: dict[str, Any]) -> list[str]:
     terms = [tool["reversibility"], tool["blast_radius"], *tool["labels"]]
     terms += [f"emits {', '.join(tool['emits'])}"] if "emits" in tool else []
+    terms += [f"redacts {', '.join(tool['redact'])}"] if "redact" in tool else []
     terms += ["idempotent"] if tool["idempotent"] else []
     terms += [f"{tool['timeout_ms'] / 1000:g} s"]
     if "retries" in tool:
@@ -186,9 +197,8 @@ def _terms(tool: dict[str, Any]) -> list[str]:
 
 def _said(verdict: dict[str, Any]) -> Text:
     effect, would_be = verdict["effect"], verdict.get("observed")
-    said = Text.assemble((effect, _COLOURS[effect]), printable(f": {verdict['reason']}"))
-    if would_be is not None:
-        effect = would_be["effect"]
-        said.append("; OBSERVED ONLY: ", "bold")
-        said.append(effect, _COLOURS[effect]).append(printable(f": {would_be['reason']}"))
-    return said
+    said = Text(effect, _COLOURS[effect])
+    if "depends_on" in verdict:
+        said.append(f" on {printable(', '.join(verdict['depends_on']))}")
+    said = Text.assemble(said, printable(f": {verdict['reason']}"))
+    return said if would_be is None else said.append("; OBSERVED ONLY: ", "bold") + _said(would_be)

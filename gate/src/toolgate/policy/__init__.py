@@ -5,9 +5,9 @@ the only place that knows CEL, ``facts`` what a verdict may depend on, ``verdict
 ``loading`` how a configured policy becomes one that decides, ``signing`` who stands for it.
 
 For authors: ``situation`` is a call as they write it down, ``documents`` which policy they work
-on, ``trace`` how each rule came to its answer, which ``explain`` and ``testing`` show; ``replay``
-decides recorded calls again, ``schema`` is what their editors know, ``car`` reads another gate's
-policies.
+on, ``trace`` how each rule came to its answer, which ``explain`` and ``testing`` show; ``outlook``
+is what is known of a tool without a call, ``replay`` decides recorded calls again, ``schema`` is
+what their editors know, ``car`` reads another gate's policies.
 """
 
 from toolgate.policy.contracts import (

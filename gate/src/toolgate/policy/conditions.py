@@ -8,8 +8,8 @@ What it makes sure of, because the binding (cel-expr-python 0.1) does not:
 * The binding cuts strings at a NUL character, dies on very deep values and reads integers beyond 64
   bits as errors. Data it cannot represent exactly is an error before evaluation, so a NUL hides
   nothing from a rule.
-* Literal regexes are compiled at load. ``has()`` of a variable, which the binding misreads as the
-  variable's value, is refused.
+* Regexes that no call plays a part in (literals, constants) are compiled at load. ``has()`` of a
+  variable, which the binding misreads as the variable's value, is refused.
 
 Every variable is declared under its full name with its type (``tool.level`` is an int; there is no
 value ``tool``), so a misspelt field or constant is an error at load, with line and column.
@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from cel_expr_python import cel  # type: ignore[import-untyped]
 from cel_expr_python.ext import ext_strings  # type: ignore[import-untyped]
@@ -31,6 +31,7 @@ from pydantic_core import to_json
 
 from toolgate.jsonvalue import JSONValue
 from toolgate.policy import _syntax
+from toolgate.policy._syntax import Path
 from toolgate.policy.facts import CallFacts
 from toolgate.sourcefile import unusable_strings
 
@@ -84,6 +85,11 @@ _VARIABLES: Mapping[str, tuple[Any, Callable[[CallFacts], object]]] = {
 }
 """What a condition can name: its CEL type, and how it is read from the facts of a call."""
 
+KNOWN_OF_TOOL: Final = frozenset(
+    {"action.type", *(name for name in _VARIABLES if name.startswith("tool."))}
+)
+"""What is the same in every call of a tool."""
+
 _GROUPS = ("tool", "agent", "session", "action")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COMPILE_ERROR = re.compile(
@@ -99,10 +105,14 @@ _HAS = re.compile(r"\bhas\s*\([\s(]*(\w+)[\s)]*(?:\.\s*(\w+)[\s)]*)?\)")
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A compiled CEL expression that is to be true or false of a call."""
+    """A compiled CEL expression that is to be true or false of a call.
+
+    ``names`` are the variables it reads, ``paths`` what it reads of them, in the order it stands.
+    """
 
     source: str
     names: frozenset[str]
+    paths: tuple[Path, ...]
     _expression: Any
 
     def test(self, call: Any) -> bool:
@@ -172,6 +182,20 @@ class Scope:
         self._readers = [(n, read) for n, (_, read) in _VARIABLES.items() if n in names]
         self._constants = {n: value for n, value in constants.items() if n in names}
 
+    def read(self, path: Path, facts: CallFacts) -> object:
+        """Return what a condition finds under a path; raises :class:`LookupError` for nothing."""
+        name = path.variable
+        found = self._constants[name] if name in self._constants else _VARIABLES[name][1](facts)
+        for step in path.steps:
+            match found, step:
+                case (dict(), str()) if step in found:
+                    found = found[step]
+                case (list(), int()) if 0 <= step < len(found):
+                    found = found[step]
+                case _:
+                    raise LookupError(str(path))
+        return found
+
     def bind(self, facts: CallFacts) -> Any:
         """Convert the facts of one call, once for all conditions.
 
@@ -235,9 +259,16 @@ class ConditionCompiler:
                 self._combined[key] = combination
         return self._combined[key]
 
-    def scope(self, conditions: Iterable[Condition]) -> Scope:
-        """Return what binds calls for these conditions."""
+    def scope(self, conditions: Iterable[Condition], *, of_tool: bool = False) -> Scope:
+        """Return what binds calls for these conditions.
+
+        ``of_tool`` binds no more than what is the same in every call of a tool. To read anything
+        else is then an error, which ``false && …`` and ``true || …`` do not ask about: a condition
+        that is true or false nevertheless is so of every call.
+        """
         names = {name for condition in conditions for name in condition.names}
+        if of_tool:
+            names &= KNOWN_OF_TOOL | self._constants.keys()
         return Scope(self._environment, names, self._constants)
 
     def _compile(self, source: str) -> Condition:
@@ -248,14 +279,14 @@ class ConditionCompiler:
             expression = self._environment.compile(source)
         except RuntimeError as error:
             raise ConditionError(self._explain(source, str(error))) from None
-        syntax = _syntax.read(expression.serialize())
+        syntax = _syntax.read(expression.serialize(), self._known)
         problems = [*self._bad_regexes(source, syntax), *self._misread_has(source)]
         kind = expression.return_type()
         if kind not in (_BOOL, _DYN):
             problems.append(f"1:1: {_not_boolean(kind)}")
         if problems:
             raise ConditionError(problems)
-        return Condition(source, frozenset(syntax.names & self._known), expression)
+        return Condition(source, frozenset(syntax.names & self._known), syntax.paths, expression)
 
     def _explain(self, source: str, text: str) -> Iterator[str]:
         found = False
@@ -285,11 +316,24 @@ class ConditionCompiler:
         )
 
     def _bad_regexes(self, source: str, syntax: _syntax.Syntax) -> Iterator[str]:
-        for regex, offset in syntax.regexes:
+        for pattern in syntax.patterns:
+            regex = self._constant_text(pattern.expression)
+            if regex is None:
+                continue
             literal = json.dumps(regex, ensure_ascii=False)
             result = self._environment.compile(f"''.matches({literal})").eval(data={})
             if result.type() != _BOOL:
-                yield f"{_position(source, offset)}: {_bare(result.value())}"
+                of = f" (of {', '.join(map(str, pattern.paths))})" if pattern.paths else ""
+                yield f"{_position(source, pattern.offset)}: {_bare(result.value())}{of}"
+
+    def _constant_text(self, serialized: bytes) -> str | None:
+        """Evaluate an expression over constants alone; None: it is no text, or an error."""
+        try:
+            result = self._environment.deserialize(serialized).eval(data=self._constants)
+            # See Condition.test: a null result is not touched.
+            return str(result.value()) if result.type() == _STRING else None
+        except Exception:  # noqa: BLE001 - a call that comes to it will meet the same error
+            return None
 
     def _misread_has(self, source: str) -> Iterator[str]:
         for match in _HAS.finditer(source):

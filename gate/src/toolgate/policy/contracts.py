@@ -27,7 +27,8 @@ class Contract:
     meet besides the client's. ``emits`` are labels that a session gets once this tool has run in
     it. ``timeout`` and ``cache_ttl`` are in seconds. ``retries`` is how
     often a failed call is attempted again; where a plan asks too, the smaller number counts, and
-    None leaves it to the plan.
+    None leaves it to the plan. ``redact`` are JSON pointers to
+    arguments that nobody but approvers may read (:mod:`toolgate.kernel.redaction`).
     """
 
     name: str
@@ -42,6 +43,7 @@ class Contract:
     rate_limit: RateLimit | None = None
     cache_ttl: float | None = None
     retries: int | None = None
+    redact: tuple[str, ...] = ()
 
     def public(self) -> dict[str, Any]:
         """Return what a client is told when it registers the tool; what is not set is left out."""
@@ -61,6 +63,8 @@ class Contract:
             shape["cache_ttl_secs"] = self.cache_ttl
         if self.retries is not None:
             shape["retries"] = self.retries
+        if self.redact:
+            shape["redact"] = list(self.redact)
         return shape
 
 
@@ -93,6 +97,7 @@ def contract_for(name: str, entry: ToolEntry | None) -> Contract:
         rate_limit=entry.rate_limit,
         cache_ttl=entry.cache_ttl,
         retries=entry.retries,
+        redact=entry.redact,
     )
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from toolgate.config import NOT_SUPPORTED, Mode
+from toolgate.config import Mode
 from toolgate.fields import Expiry, Globs, Name, Names, Section, as_tuple
 from toolgate.ir import ActionType
 from toolgate.jsonvalue import JSONValue
@@ -25,19 +25,13 @@ class ApprovalTerms(Section):
     """Who must approve what a hold rule holds; what is left out comes from ``approvals``.
 
     ``approvers`` None: any pinned approver. ``expires`` None: the configured default; in seconds.
+    With ``edit`` an approver may sign other arguments than those that were proposed.
     """
 
     approvers: Annotated[Names, Field(min_length=1)] | None = None
     quorum: Annotated[int, Field(ge=1)] = 1
     expires: Expiry | None = None
     edit: bool = False
-
-    @field_validator("edit")
-    @classmethod
-    def _not_yet(cls, edit: bool) -> bool:
-        if edit:
-            raise ValueError(NOT_SUPPORTED)
-        return edit
 
 
 class Rule(Section):

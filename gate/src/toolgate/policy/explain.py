@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from toolgate.ir import ActionType
 from toolgate.jsonvalue import JSONValue
 from toolgate.policy.conditions import Condition
 from toolgate.policy.contracts import ALWAYS_DENIED, ALWAYS_HELD
 from toolgate.policy.facts import CallFacts
-from toolgate.policy.trace import RuleTrace, trace
-from toolgate.policy.verdict import Policy, Verdict
+from toolgate.policy.trace import Answer, RuleTrace, trace
+from toolgate.policy.verdict import ANYBODY, ApprovalRequirement, Call, Policy, Verdict, floor
+
+_UNITS: Final = (("d", 86400), ("h", 3600), ("m", 60))
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a condition read: its name there, and its value; ``absent``: the call has none."""
+
+    name: str
+    value: JSONValue = None
+    absent: bool = False
+
+    def to_json(self) -> dict[str, JSONValue]:
+        """Return the fact for machines."""
+        return {"name": self.name} | ({"absent": True} if self.absent else {"value": self.value})
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a hold asks: of these approvers so many. ``rules`` ask it; none: the level does."""
+
+    approvers: tuple[str, ...]
+    quorum: int
+    rules: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.approvers == ANYBODY:
+            some = "anybody" if self.quorum == 1 else f"any {self.quorum}"
+            return f"{some} (approvals.allow_unsigned)"
+        if self.quorum == len(self.approvers):
+            return listed(self.approvers)
+        if self.quorum == 1:
+            return listed(self.approvers, "or")
+        return f"{self.quorum} of {', '.join(self.approvers)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +57,8 @@ class Explanation:
     facts: CallFacts
     verdict: Verdict
     traces: Sequence[RuleTrace]
-    level: str
-    observed: frozenset[str]
-    """The ids of the rules that decide nothing."""
+    policy: Policy
+    call: Call | None
 
     @property
     def about(self) -> list[RuleTrace]:
@@ -31,52 +66,138 @@ class Explanation:
         found = [item for item in self.traces if item.about]
         return sorted(found, key=lambda item: (not self.decides(item), not item.matches))
 
+    @property
+    def why(self) -> list[RuleTrace]:
+        """The rules to look at first: that decide or would, or else that could have allowed it."""
+        found = [item for item in self.about if self.decides(item) or self.would_decide(item)]
+        missing = self.verdict.effect == "deny" and self.facts.contract.level < ALWAYS_HELD
+        if not found and missing:
+            return [item for item in self.about if item.rule.effect == "allow"]
+        return found
+
     def decides(self, item: RuleTrace) -> bool:
         """Tell whether a rule is one of those that the verdict names."""
         return item.matches and item.rule.id in self.verdict.rules
 
     def observes(self, item: RuleTrace) -> bool:
         """Tell whether a rule decides nothing, and is only told of."""
-        return item.rule.id in self.observed
+        return not self.policy.counts(item.rule)
+
+    def would_decide(self, item: RuleTrace) -> bool:
+        """Tell whether a rule that only observes would decide if it were enforced."""
+        would_be = self.verdict.observed
+        return self.observes(item) and would_be is not None and item.rule.id in would_be.rules
 
     def outcome(self, item: RuleTrace) -> str:
         """Say what came of a rule, for people."""
         if not item.about:
             return "is about other calls"
-        if item.error is not None:
-            against = "so it matches" if item.matches else "so it does not match"
-            return f"could not be evaluated, {against}"
+        erred = f"cannot be evaluated ({item.error})"
         if not item.matches:
-            return "does not match"
+            if item.error is not None:
+                return f"{erred}, so it does not apply"
+            return f"does not apply ({'when is false' if item.when is False else 'unless is true'})"
+        applies = "applies" if item.error is None else f"{erred}, so it applies, to be safe"
         if self.observes(item):
-            would_be = self.verdict.observed
-            would = would_be is not None and item.rule.id in would_be.rules
-            return "matches, and only observes" + ("; it would decide" if would else "")
+            would = self.would_decide(item)
+            return f"{applies}, but only observes" + ("; it would decide" if would else "")
         if self.decides(item):
-            return "matches, and decides"
+            return f"{applies}, and decides"
         if not self.verdict.rules:
-            return "matches; the level decides"
-        return f"matches; {self.verdict.effect} beats {item.rule.effect}"
+            return f"{applies}, but the level decides"
+        return f"{applies}, but {self.verdict.effect} beats {item.rule.effect}"
+
+    def read(self, condition: Condition) -> list[Fact]:
+        """Return what a condition reads of the call, and of ``vars``, in the order it stands."""
+        found: list[Fact] = []
+        if (call := self.call) is None:
+            return found
+        for path in condition.paths:
+            try:
+                found.append(Fact(str(path), _plain(call.read(path))))
+            except LookupError:
+                found.append(Fact(str(path), absent=True))
+        return found
+
+    def summary(self, verdict: Verdict) -> str:
+        """Say a verdict in one sentence: this one, or what it would be."""
+        name = self.facts.contract.name
+        rules = _rules(verdict.rules)
+        if verdict.requirement is not None:
+            return f"{name} {self._waits(verdict, verdict.requirement)}"
+        if verdict.effect == "deny" and self.facts.contract.level >= ALWAYS_DENIED:
+            said = f"{floor(self.facts.contract)}, whatever the rules say"
+            return f"{said} ({rules} would deny it too)" if rules else said
+        if rules:
+            return f"{name} is {'denied' if verdict.effect == 'deny' else 'allowed'} by {rules}"
+        lenient = self.policy.observing and verdict is self.verdict
+        return self.policy.without_rules(self.facts.contract, lenient=lenient)[1]
+
+    def _waits(self, verdict: Verdict, requirement: ApprovalRequirement) -> str:
+        groups, limit = asks(requirement), requirement.expires
+        if not all(group.approvers for group in groups):
+            return "would wait for ever: approvals.approvers is empty, so it is rejected at once"
+        long = "however long it takes," if limit is None else f"for at most {duration(limit)},"
+        if len(groups) > 1:
+            return f"waits {long} until {len(groups)} groups of people have approved"
+        because = f"level {self.facts.contract.level}, whatever the rules say"
+        if verdict.rules:
+            because = _rules(verdict.rules).removeprefix("the ")
+        have = "have" if groups[0].quorum > 1 else "has"
+        return f"waits {long} until {groups[0]} {have} approved ({because})"
+
+    def expiries(self, requirement: ApprovalRequirement) -> dict[str, float | None]:
+        """Return after how many seconds each rule of a requirement expires, where they differ.
+
+        None is never. The shortest counts.
+        """
+        asking = {group.rule for group in requirement.groups}
+        found = {t.rule.id: t.rule.expires for t in self.traces if t.rule.id in asking}
+        return found if len(set(found.values())) > 1 else {}
+
+    @property
+    def level(self) -> str:
+        """What the level of the tool, or of the state action, means."""
+        level, most = self.facts.contract.level, self.policy.allow_up_to
+        what = "tool" if self.facts.action_type == ActionType.TOOL_CALL else "action"
+        if level >= ALWAYS_DENIED:
+            return f"level {level}: such a {what} is always denied, whatever the rules say"
+        if level >= ALWAYS_HELD:
+            return f"level {level}: such a {what} is at least held, whatever the rules say"
+        if level <= most:
+            return f"level {level}: allowed without a rule (allow_up_to is {most})"
+        if self.policy.observing:
+            return f"level {level}: allowed without a rule, because the gate is in mode observe"
+        return f"level {level}: denied unless a rule allows or holds it (allow_up_to is {most})"
 
     def to_json(self) -> dict[str, JSONValue]:
         """Return the explanation for machines."""
         facts, verdict = self.facts, self.verdict
         contract = facts.contract
-        requirement = verdict.requirement
         return {
             "type": facts.action_type,
             "tool": contract.name,
             "args": facts.args,
             "contract": contract.public(),
-            "effect": verdict.effect,
-            "rules": list(verdict.rules),
-            "reason": verdict.reason,
-            "approval": None if requirement is None else requirement.to_json(),
-            "observed": _would_be(verdict.observed),
+            **self._verdict(verdict),
+            "observed": None if verdict.observed is None else self._verdict(verdict.observed),
             "policy": verdict.policy,
             "digest": verdict.digest,
             "level": self.level,
             "trace": [self._rule(item) for item in self.traces],
+        }
+
+    def _verdict(self, verdict: Verdict) -> dict[str, JSONValue]:
+        requirement = verdict.requirement
+        approval: dict[str, Any] | None = None
+        if requirement is not None:
+            approval = {**requirement.to_json(), "expiries": self.expiries(requirement)}
+        return {
+            "effect": verdict.effect,
+            "summary": self.summary(verdict),
+            "rules": list(verdict.rules),
+            "reason": verdict.reason,
+            "approval": approval,
         }
 
     def _rule(self, item: RuleTrace) -> dict[str, JSONValue]:
@@ -84,38 +205,41 @@ class Explanation:
         return {
             "rule": rule.id,
             "effect": rule.effect,
+            "reason": rule.reason,
             "about": item.about,
             "matches": item.matches,
             "decides": self.decides(item),
             "observes": self.observes(item),
             "outcome": self.outcome(item),
-            "when": _condition(rule.when, item.when),
-            "unless": _condition(rule.unless, item.unless),
+            "when": self._condition(rule.when, item.when, item),
+            "unless": self._condition(rule.unless, item.unless, item),
             "error": item.error,
         }
 
-
-def _condition(condition: Condition | None, answer: JSONValue) -> JSONValue:
-    return None if condition is None else {"source": condition.source, "result": answer}
-
-
-def _would_be(verdict: Verdict | None) -> JSONValue:
-    if verdict is None:
-        return None
-    requirement = verdict.requirement
-    return {
-        "effect": verdict.effect,
-        "rules": list(verdict.rules),
-        "reason": verdict.reason,
-        "approval": None if requirement is None else requirement.to_json(),
-    }
+    def _condition(self, condition: Condition | None, answer: Answer, item: RuleTrace) -> JSONValue:
+        if condition is None:
+            return None
+        read = self.read(condition) if item.about else []
+        return {
+            "source": condition.source,
+            "result": answer,
+            "facts": [fact.to_json() for fact in read],
+        }
 
 
 def explain(policy: Policy, facts: CallFacts) -> Explanation:
     """Explain what a policy says of a call."""
-    verdict, traces = policy.decide(facts), trace(policy, facts)
-    observed = frozenset(rule.id for rule in policy.rules if not policy.counts(rule))
-    return Explanation(facts, verdict, traces, _level(policy, facts), observed)
+    return Explanation(
+        facts, policy.decide(facts), trace(policy, facts), policy, policy.call(facts)
+    )
+
+
+def asks(requirement: ApprovalRequirement) -> list[Ask]:
+    """Return what a requirement asks; the same of the same people is asked once."""
+    rules: dict[tuple[tuple[str, ...], int], list[str]] = {}
+    for group in requirement.groups:
+        rules.setdefault((group.approvers, group.quorum), []).extend(filter(None, [group.rule]))
+    return [Ask(approvers, quorum, tuple(ids)) for (approvers, quorum), ids in rules.items()]
 
 
 def target(item: RuleTrace) -> str:
@@ -126,15 +250,31 @@ def target(item: RuleTrace) -> str:
     return "; ".join(parts)
 
 
-def _level(policy: Policy, facts: CallFacts) -> str:
-    level, most = facts.contract.level, policy.allow_up_to
-    what = "tool" if facts.action_type == ActionType.TOOL_CALL else "action"
-    if level >= ALWAYS_DENIED:
-        return f"level {level}: such a {what} is always denied, whatever the rules say"
-    if level >= ALWAYS_HELD:
-        return f"level {level}: such a {what} is at least held, whatever the rules say"
-    if level <= most:
-        return f"level {level}: allowed without a rule (allow_up_to is {most})"
-    if policy.observing:
-        return f"level {level}: allowed without a rule, because the gate is in mode observe"
-    return f"level {level}: denied unless a rule allows or holds it (allow_up_to is {most})"
+def duration(seconds: float) -> str:
+    """Return a time in the largest unit that it is a whole number of: ``4h``."""
+    for unit, size in _UNITS:
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def listed(names: Iterable[str], last: str = "and") -> str:
+    """Return names as a sentence has them: ``a, b and c``."""
+    *first, end = names
+    return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def _rules(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return f"the rule{'s' if len(names) > 1 else ''} {listed(names)}"
+
+
+def _plain(value: object) -> JSONValue:
+    """Return a value of a call as JSON has it; times as conditions write them."""
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}s"
+    plain: Any = value
+    return plain

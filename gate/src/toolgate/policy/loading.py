@@ -14,12 +14,23 @@ from toolgate.policy import signing
 from toolgate.policy.conditions import Condition, ConditionCompiler, ConditionError
 from toolgate.policy.contracts import ALWAYS_HELD
 from toolgate.policy.document import ApprovalTerms, PlacedRule, read_document, read_rules
-from toolgate.policy.verdict import ApprovalRequirement, ApproverGroup, CompiledRule, Policy
+from toolgate.policy.verdict import (
+    ANYBODY,
+    ApprovalRequirement,
+    ApproverGroup,
+    CompiledRule,
+    Policy,
+)
 from toolgate.sourcefile import Problems, SourceFile, UnreadableSource, load, parse
 
 OBSERVE_WARNING: Final = (
     "OBSERVE MODE (mode: observe): what policy would deny or hold PASSES and is only journaled; "
     "levels 4 and 5, capabilities, schemas, preconditions and limits still hold"
+)
+
+UNSIGNED_WARNING: Final = (
+    "UNSIGNED APPROVALS (approvals.allow_unsigned: true): whoever can write the journal's file can "
+    "approve what is held, in any name; for development only"
 )
 
 
@@ -59,7 +70,9 @@ def compile_policy(config: GateConfig) -> Policy:
         compiler,
         allow_up_to=section.allow_up_to,
         floor=ApprovalRequirement(
-            (ApproverGroup(None, _pinned(config), 1),), _seconds(config.approvals.expires)
+            (ApproverGroup(None, _pinned(config), 1),),
+            _seconds(config.approvals.expires),
+            config.approvals.allow_unsigned,
         ),
         warnings=_warnings(rules, placed, config, Problems(source.lines)),
         observing=config.mode == "observe",
@@ -119,14 +132,14 @@ def _compile_rule(
 
     pinned = _pinned(config)
     unknown = sorted(set(terms.approvers or ()) - set(pinned))
-    if unknown:
+    if unknown and not config.approvals.allow_unsigned:
         problems.add(
             (*placed.location, "approval", "approvers"),
             f"{', '.join(unknown)} is not among approvals.approvers of the configuration",
             subject=f"{placed.subject}: approval.approvers",
         )
     approvers = tuple(sorted(terms.approvers)) if terms.approvers is not None else pinned
-    if terms.quorum > max(len(approvers), 1):
+    if terms.quorum > max(len(approvers), 1) and approvers != ANYBODY:
         problems.add(
             (*placed.location, "approval", "quorum"),
             f"{terms.quorum} must approve, but there are only {len(approvers)} approvers",
@@ -141,7 +154,7 @@ def _compile_rule(
         globs=None if rule.tools is None else tuple(globs.compiled(glob) for glob in rule.tools),
         when=condition("when", rule.when),
         unless=condition("unless", rule.unless),
-        group=ApproverGroup(rule.id, approvers, terms.quorum),
+        group=ApproverGroup(rule.id, approvers, terms.quorum, terms.edit),
         expires=_seconds(terms.expires or config.approvals.expires),
         observed=rule.mode == "observe",
     )
@@ -161,6 +174,7 @@ def _warnings(
                 )
     observing = config.mode == "observe"
     warnings = [OBSERVE_WARNING] if observing else []
+    warnings += [UNSIGNED_WARNING] if config.approvals.allow_unsigned else []
     warnings += [
         f"rule {rule.id} only observes: it would {rule.effect}, and decides nothing"
         for rule in rules
@@ -170,7 +184,7 @@ def _warnings(
     holds = [] if observing else [r for r in rules if r.effect == "hold" and not r.observed]
     holding = [f"rule {rule.id}" for rule in holds]
     holding += [f"level 4 of {n}" for n, tool in config.tools.items() if tool.level == ALWAYS_HELD]
-    if holding and not config.approvals.approvers:
+    if holding and not _pinned(config):
         warnings.append(
             f"approvals.approvers is empty, so what {', '.join(holding)} would hold is rejected"
         )
@@ -178,7 +192,9 @@ def _warnings(
 
 
 def _pinned(config: GateConfig) -> tuple[str, ...]:
-    return tuple(sorted(approver.id for approver in config.approvals.approvers))
+    """Return whoever may answer where no rule says; without signatures that may be anybody."""
+    pinned = tuple(sorted(approver.id for approver in config.approvals.approvers))
+    return ANYBODY if config.approvals.allow_unsigned and not pinned else pinned
 
 
 def _seconds(expiry: Expiry) -> float | None:

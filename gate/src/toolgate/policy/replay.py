@@ -24,7 +24,8 @@ class RecordedCall:
     """A call of the journal: its facts as they were, and what was decided then.
 
     ``effects`` are what the action would have written besides, by state key. ``at`` is when it was
-    decided, as text.
+    decided, as text. ``redacted`` are the pointers to arguments that the journal has only digests
+    of.
     """
 
     facts: CallFacts
@@ -32,6 +33,7 @@ class RecordedCall:
     at: str
     effect: str
     rules: tuple[str, ...]
+    redacted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Change:
             "session": facts.session_id,
             "at": self.call.at,
             "tool": facts.contract.name,
+            "redacted": list(self.call.redacted),
             "was": {"effect": self.call.effect, "rules": list(self.call.rules)},
             "would_be": {
                 "effect": self.verdict.effect,
@@ -70,10 +73,15 @@ class RuleChange:
 
 @dataclass(slots=True)
 class Difference:
-    """What a policy would have decided otherwise, counted; ``changes`` are the first ``limit``."""
+    """What a policy would have decided otherwise, counted; ``changes`` are the first ``limit``.
+
+    ``redacted`` calls were judged with digests in place of some of their arguments: a condition
+    that reads these may say otherwise of the arguments themselves.
+    """
 
     limit: int
     calls: int = 0
+    redacted: int = 0
     effects: Counter[tuple[str, str]] = field(default_factory=Counter)
     rules: dict[str, RuleChange] = field(default_factory=dict)
     changed: int = 0
@@ -82,6 +90,7 @@ class Difference:
     def add(self, call: RecordedCall, verdict: Verdict) -> None:
         """Count one call."""
         self.calls += 1
+        self.redacted += bool(call.redacted)
         self.effects[call.effect, verdict.effect] += 1
         was, would = set(call.rules), set(verdict.rules)
         for name in was | would:
@@ -100,6 +109,7 @@ class Difference:
         return {
             "calls": self.calls,
             "changed": self.changed,
+            "redacted": self.redacted,
             "effects": [
                 {"was": was, "would_be": would, "calls": count}
                 for (was, would), count in sorted(self.effects.items())

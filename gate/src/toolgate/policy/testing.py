@@ -2,9 +2,9 @@
 
 A case passes when
 
-1. its arguments are valid under the operator's schema for the tool: others never reach policy;
-2. the effect is the expected one, and so are rules, reason, approvers and quorum where it names
-   them;
+1. what becomes of it is what is expected: an effect, or ``invalid`` where its arguments are not
+   valid under the operator's schema for the tool, so that policy is never asked;
+2. so are rules, reason, approvers and quorum where it names them;
 3. no rule failed to be evaluated that it does not name under ``errors``. A deny that happens
    because of an error looks like a deny that was meant.
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -43,9 +43,17 @@ from toolgate.policy.verdict import Policy, Verdict
 from toolgate.sourcefile import Problems, SourceFile, dotted, message
 from toolgate.validation import compile_schema
 
+Outcome: TypeAlias = Literal[Effect, "invalid"]
+"""What may become of a case."""
+
+INVALID: Final = "invalid"
+
 
 class Expectation(Section):
     """What must be said of a case; what is left out is not looked at, but for ``errors``.
+
+    ``effect`` is policy's, or ``invalid``: the operator's schema refuses the arguments before
+    policy is asked. Beside that there can be no more than ``reason``, a part of what is wrong.
 
     ``rules`` are all the rules that the verdict names, in any order; ``reason`` a part of its
     reason; ``approvers`` everybody who may approve; ``quorum`` how many must, in all; ``errors``
@@ -53,7 +61,7 @@ class Expectation(Section):
     observe were enforced, and ``observed_rules`` the rules that the verdict would name then.
     """
 
-    effect: Effect
+    effect: Outcome
     rules: Names | None = None
     reason: Text | None = None
     approvers: Names | None = None
@@ -71,6 +79,9 @@ class Expectation(Section):
     def _only_a_hold_asks(self) -> Expectation:
         if self.effect != "hold" and (self.approvers is not None or self.quorum is not None):
             raise ValueError(f"{self.effect} asks no approvers")
+        more = self.model_fields_set - {"effect", "reason"}
+        if self.effect == INVALID and more:
+            raise ValueError(f"invalid arguments never reach policy: leave out {', '.join(more)}")
         return self
 
 
@@ -84,7 +95,7 @@ class _EffectAlone:
     def __get_pydantic_json_schema__(
         self, core: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return {"anyOf": [{"enum": list(get_args(Effect))}, handler(core)]}
+        return {"anyOf": [{"enum": list(get_args(Outcome))}, handler(core)]}
 
 
 _EFFECT_ALONE = _EffectAlone()
@@ -159,12 +170,17 @@ class CaseFile:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """How a case went; ``problems`` are what was not as expected."""
+    """How a case went; ``problems`` are what was not as expected.
+
+    ``invalid`` is why the operator's schema refuses the arguments. ``verdict`` is None then: policy
+    is not asked, and no rule has been tried.
+    """
 
     file: Path
     line: int
     name: str
-    verdict: Verdict
+    verdict: Verdict | None
+    invalid: Sequence[str]
     problems: Sequence[str]
     traces: Sequence[RuleTrace]
 
@@ -273,16 +289,30 @@ def run_cases(
     results = []
     for placed in file.cases:
         case = placed.case
-        facts = case.facts(setting)
-        verdict, traces = policy.decide(facts), trace(policy, facts)
-        coverage.count(traces)
-        problems = [
-            f"{case.tool} never reaches policy with these arguments: {problem}"
-            for problem in refused(case)
-        ]
-        problems += _differences(case.expect, verdict)
-        results.append(CaseResult(file.path, placed.line, case.name, verdict, problems, traces))
+        verdict: Verdict | None = None
+        traces: Sequence[RuleTrace] = ()
+        if invalid := refused(case):
+            problems = _refused_otherwise(case, invalid)
+        else:
+            facts = case.facts(setting)
+            verdict, traces = policy.decide(facts), trace(policy, facts)
+            coverage.count(traces)
+            problems = _differences(case.expect, verdict)
+        results.append(
+            CaseResult(file.path, placed.line, case.name, verdict, invalid, problems, traces)
+        )
     return results
+
+
+def _refused_otherwise(case: Case, invalid: Sequence[str]) -> list[str]:
+    """Tell how a refusal of the arguments differs from what the case expects."""
+    expect, said = case.expect, "; ".join(invalid)
+    if expect.effect != INVALID:
+        never = f"{case.tool} never reaches policy with these arguments"
+        return [f"expected {expect.effect}, got invalid: {never}: {said}"]
+    if expect.reason is not None and expect.reason not in said:
+        return [f"expected a reason with {expect.reason!r}, got {said!r}"]
+    return []
 
 
 def _check_names(file: CaseFile, rules: Iterable[str]) -> None:

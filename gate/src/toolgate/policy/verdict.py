@@ -20,9 +20,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from toolgate.ir import ActionType
+from toolgate.policy._syntax import Path
 from toolgate.policy.conditions import (
     MAX_COMBINED,
     Clauses,
@@ -37,6 +38,7 @@ from toolgate.policy.document import Effect
 from toolgate.policy.facts import CallFacts
 
 __all__ = [
+    "ANYBODY",
     "ApprovalRequirement",
     "ApproverGroup",
     "CallFacts",
@@ -45,7 +47,11 @@ __all__ = [
     "RuleError",
     "Verdict",
     "combined",
+    "floor",
 ]
+
+ANYBODY: Final = ("*",)
+"""The approvers of a group where anybody may answer (``approvals.allow_unsigned``)."""
 
 _PRECEDENCE: tuple[Effect, ...] = ("deny", "hold", "allow")
 _MAX_REACHES = 4096
@@ -54,36 +60,72 @@ _MAX_VERDICTS = 64
 
 @dataclass(frozen=True, slots=True)
 class ApproverGroup:
-    """Of these approvers, ``quorum`` must approve; ``rule`` is None for the floor of level 4."""
+    """Of these approvers, ``quorum`` must approve; ``rule`` is None for the floor of level 4.
+
+    ``edit`` says that the rule lets them sign other arguments. :data:`ANYBODY` stands for whoever
+    gives a name, where nothing is signed and nobody is named.
+    """
 
     rule: str | None
     approvers: tuple[str, ...]
     quorum: int
+    edit: bool = False
+
+    def has(self, approver: str) -> bool:
+        """Tell whether somebody is one of them."""
+        return approver in self.approvers or self.approvers == ANYBODY
+
+    @property
+    def answerable(self) -> bool:
+        """Whether there are enough of them to meet the quorum at all."""
+        return self.quorum >= 1 and (
+            len(self.approvers) >= self.quorum or self.approvers == ANYBODY
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequirement:
-    """What a hold asks of people: every group's quorum, within ``expires`` seconds (None: ever)."""
+    """What a hold asks of people: every group's quorum, within ``expires`` seconds (None: ever).
+
+    With ``unsigned`` their answers need no signature: for development.
+    """
 
     groups: tuple[ApproverGroup, ...]
     expires: float | None
+    unsigned: bool = False
+
+    @property
+    def editable(self) -> bool:
+        """Whether an approver may sign other arguments: every group lets them."""
+        return bool(self.groups) and all(group.edit for group in self.groups)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plain form that is stored and hashed."""
+        """Return the plain form that is stored and hashed; what is not allowed is left out."""
         groups = [
-            {"rule": group.rule, "approvers": list(group.approvers), "quorum": group.quorum}
+            {
+                "rule": group.rule,
+                "approvers": list(group.approvers),
+                "quorum": group.quorum,
+                **({"edit": True} if group.edit else {}),
+            }
             for group in self.groups
         ]
-        return {"groups": groups, "expires": self.expires}
+        whole: dict[str, Any] = {"groups": groups, "expires": self.expires}
+        return {**whole, "unsigned": True} if self.unsigned else whole
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> ApprovalRequirement:
         """Read what :meth:`to_json` wrote."""
         groups = (
-            ApproverGroup(group["rule"], tuple(group["approvers"]), group["quorum"])
+            ApproverGroup(
+                group["rule"],
+                tuple(group["approvers"]),
+                group["quorum"],
+                group.get("edit", False),
+            )
             for group in value["groups"]
         )
-        return cls(tuple(groups), value["expires"])
+        return cls(tuple(groups), value["expires"], value.get("unsigned", False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +199,17 @@ class CompiledRule:
             return self.effect != "allow", str(error)
         return True, None
 
+    def says(self, tool: str) -> str:
+        """Return its reason, or without one what it does to calls of ``tool``."""
+        match self.effect:
+            case "deny":
+                said = f"rule {self.id} denies {tool}"
+            case "hold":
+                said = f"rule {self.id} holds {tool} for a person's approval"
+            case _:
+                said = f"rule {self.id} allows {tool}"
+        return self.reason or said
+
 
 class Call:
     """One call's facts, converted for conditions when the first one is evaluated."""
@@ -181,6 +234,10 @@ class Call:
                 self._unfit = str(error)
                 raise
         return self._bound
+
+    def read(self, path: Path) -> object:
+        """Return what a condition finds under a path; raises :class:`LookupError` for nothing."""
+        return self._scope.read(path, self._facts)
 
 
 class _Batch:
@@ -286,19 +343,27 @@ class Policy:
         scope = reach.scope
         return self._judge(contract, reach, None if scope is None else Call(scope, facts))
 
-    def settled(self, action_type: str, contract: Contract) -> Verdict | None:
-        """Return the verdict on every such call, or None when it depends on the call."""
-        return self._reach(action_type, contract).settled
+    def without_rules(self, contract: Contract, *, lenient: bool) -> tuple[Effect, str]:
+        """Return what holds below level 4 when no rule matches, and why.
 
-    def conditional_rules(self, action_type: str, contract: Contract) -> tuple[str, ...]:
-        """Return the ids of the rules whose conditions decide over such calls."""
-        rules = self._reach(action_type, contract).rules
-        return tuple(rule.id for rule in rules if rule.conditions)
+        ``lenient``: what is denied or held passes, because the whole gate is in mode ``observe``.
+        """
+        level, most = contract.level, self.allow_up_to
+        if level <= most:
+            return "allow", f"level {level} needs no rule (allow_up_to is {most})"
+        if lenient:
+            return "allow", "the gate is in mode observe: what policy denies or holds passes"
+        return "deny", f"no rule allows {contract.name} (level {level}; allow_up_to is {most})"
 
     def call(self, facts: CallFacts) -> Call | None:
         """Return a call as the conditions about it see it; None when there are none."""
         scope = self._reach(facts.action_type, facts.contract).scope
         return None if scope is None else Call(scope, facts)
+
+    def any_call(self, facts: CallFacts) -> Call:
+        """Return what all calls of that tool have in common: no more than its contract is read."""
+        conditions = [condition for rule in self.rules for condition in rule.conditions]
+        return Call(self._compiler.scope(conditions, of_tool=True), facts)
 
     def _reach(self, action_type: str, contract: Contract) -> _Reach:
         key = (action_type, contract.name, contract.level)
@@ -331,21 +396,13 @@ class Policy:
             for batch in batches:
                 matched += batch.matching(call, errors)
             if effect == "deny" and level >= ALWAYS_DENIED:
-                floor = f"level {level}: {tool} never runs"
-                return self._verdict(reach, "deny", tool, matched, errors, floor)
+                return self._verdict(reach, "deny", tool, matched, errors, floor(contract))
             if matched:
                 return self._verdict(reach, effect, tool, matched, errors)
             if effect == "hold" and level >= ALWAYS_HELD:
-                floor = f"level {level}: {tool} always waits for a person's approval"
-                return self._verdict(reach, "hold", tool, (), errors, floor)
-        if level <= self.allow_up_to:
-            reason = f"level {level} needs no rule (allow_up_to is {self.allow_up_to})"
-            return self._verdict(reach, "allow", tool, (), errors, reason)
-        if reach.lenient:
-            reason = "the gate is in mode observe: what policy denies or holds passes"
-            return self._verdict(reach, "allow", tool, (), errors, reason)
-        reason = f"no rule allows {tool} (level {level}; allow_up_to is {self.allow_up_to})"
-        return self._verdict(reach, "deny", tool, (), errors, reason)
+                return self._verdict(reach, "hold", tool, (), errors, floor(contract))
+        effect, reason = self.without_rules(contract, lenient=reach.lenient)
+        return self._verdict(reach, effect, tool, (), errors, reason)
 
     def _verdict(
         self,
@@ -361,16 +418,25 @@ class Policy:
         verdict = None if errors else reach.verdicts.get((effect, ids))
         if verdict is not None:
             return verdict
-        said = [*reasons, *(rule.reason or _default_reason(rule, tool) for rule in matched)]
+        said = [*reasons, *(rule.says(tool) for rule in matched)]
         said += [f"rule {error.rule} could not be evaluated: {error.error}" for error in errors]
         requirement = None
         if effect == "hold":
-            requirement = _requirement(matched) if matched else self._floor
+            requirement = self._floor
+            if matched:
+                requirement = _requirement(matched, unsigned=self._floor.unsigned)
         reason = "; ".join(dict.fromkeys(said))
         verdict = Verdict(effect, ids, reason, requirement, tuple(errors), self.id, self.digest)
         if not errors and len(reach.verdicts) < _MAX_VERDICTS:
             reach.verdicts[effect, ids] = verdict
         return verdict
+
+
+def floor(contract: Contract) -> str:
+    """Say what level 4 or 5 means, which no rule lifts."""
+    if contract.level >= ALWAYS_DENIED:
+        return f"level {contract.level}: {contract.name} never runs"
+    return f"level {contract.level}: {contract.name} always waits for a person's approval"
 
 
 def combined(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
@@ -410,7 +476,9 @@ def _combined(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
         groups = dict.fromkeys(group for item in requirements for group in item.groups)
         limits = [item.expires for item in requirements if item.expires is not None]
         requirement = ApprovalRequirement(
-            tuple(sorted(groups, key=lambda group: group.rule or "")), min(limits, default=None)
+            tuple(sorted(groups, key=lambda group: group.rule or "")),
+            min(limits, default=None),
+            all(item.unsigned for item in requirements),
         )
     return replace(
         verdict,
@@ -436,17 +504,9 @@ def _batches(rules: Sequence[CompiledRule], compiler: ConditionCompiler) -> list
     return [*_batches(rules[:half], compiler), *_batches(rules[half:], compiler)]
 
 
-def _requirement(holds: Iterable[CompiledRule]) -> ApprovalRequirement:
+def _requirement(holds: Iterable[CompiledRule], *, unsigned: bool) -> ApprovalRequirement:
     """Every hold's requirement must be met, so the shortest expiry counts; order plays no part."""
     by_id = sorted(holds, key=lambda rule: rule.id)
     limits = [rule.expires for rule in by_id if rule.expires is not None]
-    return ApprovalRequirement(tuple(rule.group for rule in by_id), min(limits, default=None))
-
-
-def _default_reason(rule: CompiledRule, tool: str) -> str:
-    match rule.effect:
-        case "deny":
-            return f"rule {rule.id} denies {tool}"
-        case "hold":
-            return f"rule {rule.id} holds {tool} for a person's approval"
-    return f"rule {rule.id} allows {tool}"
+    groups = tuple(rule.group for rule in by_id)
+    return ApprovalRequirement(groups, min(limits, default=None), unsigned)

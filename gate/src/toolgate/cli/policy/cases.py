@@ -26,6 +26,7 @@ from toolgate.errors import PolicyError
 from toolgate.jsonvalue import JSONValue
 from toolgate.policy.documents import alone, unsigned, with_document
 from toolgate.policy.testing import (
+    INVALID,
     CaseFile,
     CaseResult,
     Coverage,
@@ -155,13 +156,21 @@ def _print_sum(
 
 
 def _case_json(result: CaseResult) -> dict[str, JSONValue]:
-    verdict, would_be = result.verdict, result.verdict.observed
-    return {
+    verdict = result.verdict
+    told: dict[str, JSONValue] = {
         "file": str(result.file),
         "line": result.line,
         "name": result.name,
         "ok": not result.problems,
         "problems": list(result.problems),
+    }
+    if verdict is None:
+        reason = "; ".join(result.invalid)
+        said: dict[str, JSONValue] = {"rules": [], "errors": [], "observed": None}
+        return {**told, "effect": INVALID, "reason": reason, **said}
+    would_be = verdict.observed
+    return {
+        **told,
         "effect": verdict.effect,
         "rules": list(verdict.rules),
         "reason": verdict.reason,

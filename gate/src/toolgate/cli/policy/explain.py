@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.text import Text
 
 from toolgate import jsonvalue
 from toolgate.cli.policy.cases import PolicyOption
+from toolgate.cli.policy.explained import print_explanation
 from toolgate.cli.policy.recorded import find
-from toolgate.cli.terminal import (
-    ConfigOption,
-    JSONOption,
-    config_of,
-    console,
-    one_line,
-    pretty,
-    print_json,
-    reported,
-)
+from toolgate.cli.terminal import ConfigOption, JSONOption, config_of, print_json, reported
 from toolgate.config import GateConfig
 from toolgate.errors import JSONError, SchemaError, ToolgateError
 from toolgate.ir import ActionType
 from toolgate.journal.opening import inspect_journal
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.capabilities import Capabilities
+from toolgate.kernel.redaction import Redaction
+from toolgate.kernel.tools import MASK
 from toolgate.policy import compile_policy
 from toolgate.policy.documents import with_document
-from toolgate.policy.explain import Explanation, explain, target
+from toolgate.policy.explain import Explanation, explain
 from toolgate.policy.facts import CallFacts
 from toolgate.policy.replay import RecordedCall
 from toolgate.policy.situation import Setting, Situation
-from toolgate.policy.trace import Answer, RuleTrace
-from toolgate.policy.verdict import ApprovalRequirement
 from toolgate.sourcefile import dotted, message
 from toolgate.validation import compile_schema
-
-_COLOURS = {"allow": "bold green", "hold": "bold yellow", "deny": "bold red"}
-_UNITS = (("d", 86400), ("h", 3600), ("m", 60))
 
 
 class _Question(ToolgateError):
@@ -70,6 +58,9 @@ def explain_call(
         str | None, typer.Option(help="Explain this action of the journal instead.")
     ] = None,
     policy: PolicyOption = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show every rule, and every value, in full.")
+    ] = False,
     as_json: JSONOption = False,
 ) -> None:
     """Explain what policy says of a call: each rule, the tool's level, and who would be asked."""
@@ -77,23 +68,42 @@ def explain_call(
         loaded = config_of(config)
         if policy is not None:
             loaded = with_document(loaded, policy)
-        recorded = None
+        recorded = redaction = None
         if uid is None:
             facts = _situation(tool, args, type_, state, session, now).facts(Setting.of(loaded))
         elif tool is not None:
             raise _Question("--uid names a recorded call, so --tool has no place beside it")
         else:
-            recorded = find(inspect_journal(loaded), loaded, uid)
+            recorded, redaction = find(inspect_journal(loaded), loaded, uid)
             facts = recorded.facts
         before = _before_policy(loaded, facts)
         named = facts.action_type != ActionType.TOOL_CALL or facts.contract.name in loaded.tools
         explanation = explain(compile_policy(loaded), facts)
+        if redaction is not None:
+            explanation = _covered(explanation, redaction)
     if as_json:
         print_json(
             {**explanation.to_json(), "before_policy": before, "recorded": _recorded(recorded)}
         )
     else:
-        _print(explanation, before, recorded, named=named)
+        print_explanation(explanation, before, recorded, named=named, verbose=verbose)
+
+
+def _covered(told: Explanation, redaction: Redaction) -> Explanation:
+    """Return an explanation that tells nothing of redacted arguments."""
+    facts = replace(told.facts, args=redaction.args)
+    read = replace(told.facts, args=redaction.leaf_by_leaf(told.facts.args))
+    traces = [
+        item if item.error is None else replace(item, error=redaction.text(item.error))
+        for item in told.traces
+    ]
+    return replace(
+        told,
+        facts=facts,
+        verdict=redaction.verdict(told.verdict),
+        traces=traces,
+        call=told.policy.any_call(read),
+    )
 
 
 def _situation(
@@ -135,7 +145,8 @@ def _before_policy(config: GateConfig, facts: CallFacts) -> list[str]:
     refusal = capabilities.refusal_of_tool(facts.contract.name)
     found = [] if refusal is None else [refusal.message]
     try:
-        schema = compile_schema(facts.contract.parameters or {})
+        mask = MASK if facts.contract.redact else None
+        schema = compile_schema(facts.contract.parameters or {}, mask)
     except SchemaError as error:
         return [*found, str(error)]
     problems = schema.problems(facts.args)
@@ -147,116 +158,3 @@ def _recorded(call: RecordedCall | None) -> JSONValue:
         return None
     decided: dict[str, JSONValue] = {"effect": call.effect, "rules": list(call.rules)}
     return {"at": call.at, **decided, "effects": dict(call.effects)}
-
-
-def _print(
-    explanation: Explanation,
-    before: Sequence[str],
-    recorded: RecordedCall | None,
-    *,
-    named: bool,
-) -> None:
-    facts, verdict = explanation.facts, explanation.verdict
-    contract = facts.contract
-    terms = [f"level {contract.level}", contract.reversibility, contract.blast_radius]
-    terms += [f"labels {', '.join(contract.labels)}"] if contract.labels else []
-    terms += [f"emits {', '.join(contract.emits)}"] if contract.emits else []
-    _line(Text.assemble((one_line(contract.name), "bold"), f": {one_line(', '.join(terms))}"))
-    if not named:
-        note = "the config does not name this tool, so this is the conservative contract"
-        _line(Text.assemble(("  note: ", "bold yellow"), note))
-    for row in pretty(facts.args).split("\n"):
-        _line(Text(f"  {row}"))
-    if before:
-        _line(Text("\nSuch a call would be rejected before policy is asked:", style="bold red"))
-        for problem in before:
-            _line(Text(f"  {one_line(problem)}"))
-    _line(
-        Text.assemble(
-            "\n",
-            (verdict.effect.upper(), _COLOURS[verdict.effect]),
-            f": {one_line(verdict.reason)}",
-        )
-    )
-    if verdict.requirement is not None:
-        _print_requirement(verdict.requirement)
-    if verdict.observed is not None:
-        would_be = verdict.observed
-        _line(
-            Text.assemble(
-                "  OBSERVED ONLY: enforced, it would be ",
-                (would_be.effect.upper(), _COLOURS[would_be.effect]),
-                f": {one_line(would_be.reason)}",
-            )
-        )
-        if would_be.requirement is not None:
-            _print_requirement(would_be.requirement, would=True)
-    if recorded is not None:
-        rules = f" by {', '.join(recorded.rules)}" if recorded.rules else ""
-        _line(Text(f"  When it was made ({recorded.at}): {recorded.effect}{one_line(rules)}."))
-        for key in recorded.effects:
-            # A denied or held write denies or holds the action: that is a question of its own.
-            _line(
-                Text(
-                    f"  It would also write the state key {one_line(repr(key))}, which is judged "
-                    "as a state_write of it (--type state_write)."
-                )
-            )
-    _print_rules(explanation)
-    _line(Text(f"\n{explanation.level}"))
-
-
-def _print_requirement(requirement: ApprovalRequirement, *, would: bool = False) -> None:
-    waits, expires = ("would wait", "would expire") if would else ("waits", "expires")
-    for group in requirement.groups:
-        who = ", ".join(group.approvers) or "nobody (approvals.approvers is empty: it is rejected)"
-        why = "for the tool's level" if group.rule is None else f"for rule {group.rule}"
-        _line(Text(f"  It {waits} for {group.quorum} of: {one_line(who)} ({one_line(why)})."))
-    limit = requirement.expires
-    until = f"{waits} for ever" if limit is None else f"{expires} after {_duration(limit)}"
-    _line(Text(f"  It {until}."))
-
-
-def _print_rules(explanation: Explanation) -> None:
-    about = explanation.about
-    if about:
-        _line(Text("\nrules about such calls", style="bold"))
-    for item in about:
-        _line(
-            Text.assemble(
-                "  ",
-                (one_line(item.rule.id), "bold" if explanation.decides(item) else ""),
-                " (",
-                (item.rule.effect, _COLOURS[item.rule.effect]),
-                f"): {explanation.outcome(item)}",
-            )
-        )
-        for name, condition, answer in (
-            ("when", item.rule.when, item.when),
-            ("unless", item.rule.unless, item.unless),
-        ):
-            if condition is not None:
-                source = one_line(" ".join(condition.source.split()))
-                _line(Text(f"      {name} {source}: {_answer(item, answer)}"))
-    others = [item for item in explanation.traces if not item.about]
-    if others:
-        _line(Text("\nrules about other calls", style="bold"))
-    for item in others:
-        _line(Text(f"  {one_line(item.rule.id)}: {one_line(target(item))}", style="dim"))
-
-
-def _answer(item: RuleTrace, answer: Answer) -> str:
-    if answer == "error":
-        return f"error: {one_line(item.error)}"
-    return "not asked" if answer is None else f"is {str(answer).lower()}"
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in _UNITS:
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:g}{unit}"
-    return f"{seconds:g}s"
-
-
-def _line(text: Text) -> None:
-    console.print(text, soft_wrap=True)

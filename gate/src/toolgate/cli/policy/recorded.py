@@ -7,7 +7,7 @@ and its calls are followed event by event, so that each call has those it was ju
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from toolgate import clock, jsonvalue
@@ -20,6 +20,8 @@ from toolgate.journal.records import SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.past import HISTORY
 from toolgate.kernel.places import planned
+from toolgate.kernel.records import edited_args, redaction_of
+from toolgate.kernel.redaction import Redaction
 from toolgate.policy.facts import CallFacts
 from toolgate.policy.replay import RecordedCall
 from toolgate.policy.situation import Setting
@@ -190,6 +192,7 @@ class Recording:
             at=clock.to_text(event.at),
             effect=decision["effect"],
             rules=tuple(decision["rules"]),
+            redacted=tuple(call.get("redacted", ())),
         )
 
     def _effects(self, uid: str, call: dict[str, Any]) -> dict[str, JSONValue]:
@@ -198,8 +201,12 @@ class Recording:
         return planned(self.journal.reader, uid).expected_effects
 
 
-def find(journal: Inspection, config: GateConfig, uid: str) -> RecordedCall:
+def find(
+    journal: Inspection, config: GateConfig, uid: str
+) -> tuple[RecordedCall, Redaction | None]:
     """Return one recorded call, with the arguments that its (verified) row holds.
+
+    Until it has ended, that is all of them: the redaction says what may be told of them.
 
     Raises :class:`ApprovalError` when the project has none, and :class:`JournalTampered`.
     """
@@ -215,6 +222,12 @@ def find(journal: Inspection, config: GateConfig, uid: str) -> RecordedCall:
         )
     if call is None:
         raise ApprovalError(f"the action {uid} ended before policy was asked: see its events")
-    if jsonvalue.canonical(call.facts.args) != record.args:
+    args = jsonvalue.parse(record.args)
+    redaction = redaction_of(journal.reader, record, args)
+    shown = args if redaction is None else redaction.args
+    if edited_args(journal.reader, record) is not None:
+        # Policy was asked of what was proposed; an approver has put other arguments in its place.
+        return call, redaction
+    if jsonvalue.canonical(call.facts.args) != jsonvalue.canonical(shown):
         raise JournalTampered(f"the row of action {uid} and the log do not agree on its arguments")
-    return call
+    return replace(call, facts=replace(call.facts, args=args)), redaction

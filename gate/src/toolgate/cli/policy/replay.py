@@ -57,7 +57,7 @@ def replay_calls(
             loaded = loaded.model_copy(update={"journal": SqliteJournal(journal.absolute())})
         new = compile_policy(loaded if policy is None else with_document(loaded, policy))
         recording, difference = _compare(loaded, new, limit, quiet=as_json)
-    notes = _notes(recording, new)
+    notes = _notes(recording, difference, new)
     if as_json:
         print_json(
             {
@@ -93,8 +93,14 @@ def _compare(
     return recording, difference
 
 
-def _notes(recording: Recording, policy: Policy) -> list[str]:
+def _notes(recording: Recording, difference: Difference, policy: Policy) -> list[str]:
     notes = unrecorded(policy)
+    if difference.redacted:
+        notes.append(
+            "calls judged with digests in place of their redacted arguments: "
+            f"{difference.redacted}; rules that read these may decide otherwise on the arguments "
+            "themselves"
+        )
     if recording.undecided:
         notes.append(
             f"calls that ended before policy was asked are not compared: {recording.undecided}"
@@ -155,6 +161,7 @@ def _print_change(change: dict[str, JSONValue]) -> None:
             _said(was),
             " → ",
             _said(would),
+            " (with redacted arguments)" if change["redacted"] else "",
         ),
         soft_wrap=True,
     )
