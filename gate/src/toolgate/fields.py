@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from toolgate import globs
+from toolgate.jsonvalue import pointer_parts
 
 _DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -120,6 +121,16 @@ Names: TypeAlias = Annotated[
 
 Globs: TypeAlias = Annotated[Names, AfterValidator(_well_formed)]
 """Distinct patterns for names (:mod:`toolgate.globs`), in the order written."""
+
+
+def _pointers(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        pointer_parts(value)
+    return values
+
+
+Pointers: TypeAlias = Annotated[Names, AfterValidator(_pointers)]
+"""Distinct JSON pointers (RFC 6901), in the order written."""
 
 Text: TypeAlias = Annotated[str, AfterValidator(stripped)]
 """A text with something in it, without the white space around it."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 import jiter
@@ -155,3 +155,21 @@ def _items(value: JSONValue) -> Iterator[JSONValue]:
             stack.extend(item.values())
         elif isinstance(item, (list, tuple)):
             stack.extend(item)
+
+
+def pointer(path: Iterable[str | int]) -> str:
+    """Return the JSON pointer (RFC 6901) of a path of keys and places."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def pointer_parts(pointer: str) -> list[str]:
+    """Return the parts of a JSON pointer, unescaped; raises :class:`ValueError` for another text.
+
+    That of a whole value, the empty one, is refused as well.
+    """
+    if not pointer.startswith("/") or re.search(r"~(?![01])", pointer):
+        raise ValueError(
+            f"{pointer!r} is not a JSON pointer: one begins with /, and in it ~ is written ~0 and "
+            "/ is written ~1"
+        )
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]

@@ -6,14 +6,13 @@ outside the schema itself is ever fetched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import jsonschema_rs
 
 from toolgate.errors import SchemaError
-from toolgate.jsonvalue import JSONValue
+from toolgate.jsonvalue import JSONValue, pointer
 
 _DRAFTS: Final = frozenset(
     {
@@ -58,15 +57,17 @@ class Schema:
             if len(message) > MAX_MESSAGE:
                 # It quotes the value, which may be as large as a message can be.
                 message = f"{message[: MAX_MESSAGE // 2]} … {message[-MAX_MESSAGE // 2 :]}"
-            found.append(SchemaProblem(_pointer(error.instance_path), message))
+            found.append(SchemaProblem(pointer(error.instance_path), message))
             if len(found) == MAX_PROBLEMS:
                 break
         # Two walks of one validator: should they ever disagree, the value is still not valid.
         return found or [SchemaProblem("", "is not valid under the schema")]
 
 
-def compile_schema(schema: dict[str, Any] | bool) -> Schema:
+def compile_schema(schema: dict[str, Any] | bool, mask: str | None = None) -> Schema:
     """Check a schema against its draft's meta-schema and compile it.
+
+    With ``mask``, problems say this in place of the value they are about.
 
     Raises :class:`SchemaError` when it is not a valid schema, is of a draft this gate does not
     know, or refers to anything outside itself.
@@ -76,13 +77,8 @@ def compile_schema(schema: dict[str, Any] | bool) -> Schema:
         raise SchemaError(f"the schema's $schema is {draft!r}, a draft this gate does not know")
     try:
         validator = jsonschema_rs.validator_cls_for(schema)
-        return Schema(validator(schema, validate_formats=True, offline=True))
+        return Schema(validator(schema, validate_formats=True, offline=True, mask=mask))
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
-        where = _pointer(getattr(error, "instance_path", ()))
+        where = pointer(getattr(error, "instance_path", ()))
         message = getattr(error, "message", str(error))
         raise SchemaError(f"not a usable JSON Schema, at {where or '/'}: {message}") from None
-
-
-def _pointer(path: Iterable[str | int]) -> str:
-    """Return a path as a JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)

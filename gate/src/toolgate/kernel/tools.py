@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Final
 
 from toolgate.errors import SchemaError, ToolgateError
 from toolgate.ir import ToolSchema
 from toolgate.jsonvalue import JSONValue
 from toolgate.policy.contracts import Contract
 from toolgate.validation import Schema, SchemaProblem, compile_schema
+
+MASK: Final = "the (redacted) value"
+"""What is said of an argument in place of its value where the tool's contract hides any."""
 
 
 class ToolConflict(ToolgateError):
@@ -77,10 +81,11 @@ class ToolRegistry:
                 )
             return known, False
         contract = self._contract_of(declared.name)
+        mask = MASK if contract.redact else None
         schemas = [
-            _compile(declared.name, "parameters", declared.parameters),
+            _compile(declared.name, "parameters", declared.parameters, mask),
             *(
-                [_compile(declared.name, "the operator's parameters", contract.parameters)]
+                [_compile(declared.name, "the operator's parameters", contract.parameters, mask)]
                 if contract.parameters is not None
                 else []
             ),
@@ -95,8 +100,8 @@ class ToolRegistry:
         return tool, True
 
 
-def _compile(name: str, what: str, schema: dict[str, JSONValue]) -> Schema:
+def _compile(name: str, what: str, schema: dict[str, JSONValue], mask: str | None = None) -> Schema:
     try:
-        return compile_schema(schema)
+        return compile_schema(schema, mask)
     except SchemaError as error:
         raise SchemaError(f"tool {name!r}, {what}: {error}") from None
