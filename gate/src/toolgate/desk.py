@@ -11,31 +11,45 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolgate import clock
+from toolgate import clock, faults, jsonvalue
 from toolgate.approvals import statement
+from toolgate.approvals.hold import Hold
 from toolgate.approvals.statement import Answer
 from toolgate.config import GateConfig
-from toolgate.deployment import pinned_keys
+from toolgate.deployment import pinned_keys, signing_key
 from toolgate.errors import ApprovalError, JournalTampered
-from toolgate.journal.events import Event
+from toolgate.ir import ToolSchema
+from toolgate.journal.events import Event, EventKind
 from toolgate.journal.opening import inspect_journal
-from toolgate.journal.records import ApprovalRow
+from toolgate.journal.records import ApprovalRow, HoldRecord, SessionRecord
+from toolgate.jsonvalue import JSONValue
+from toolgate.kernel import edits
+from toolgate.kernel.answers import Answers, answers
+from toolgate.kernel.capabilities import Capabilities
 from toolgate.kernel.holds import HoldView, view_hold
+from toolgate.kernel.judge import Judge
+from toolgate.kernel.places import call_of
 from toolgate.kernel.plan_list import ProposalView, view_proposal
 from toolgate.kernel.plan_view import PlanView, view_plan
-from toolgate.kernel.records import count
-from toolgate.signatures.keys import load_private_key, public_key_text
+from toolgate.kernel.records import Call, redactor_of
+from toolgate.kernel.tools import ToolRegistry
+from toolgate.policy import compile_policy
+from toolgate.policy.contracts import contract_for
 
 PAGE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer that was put beside its hold, and how the hold stands now."""
+    """An answer that was put beside its hold, and how the hold stands now.
+
+    ``replaced`` is the digest that was in force before it.
+    """
 
     view: HoldView
     verdict: Answer
     approver: str
+    replaced: str
 
 
 class Desk:
@@ -46,6 +60,8 @@ class Desk:
         self._config = config
         self._journal = inspect_journal(config)
         self._pinned = pinned_keys(config)
+        self._unsigned = config.approvals.allow_unsigned
+        self._redactor = redactor_of(config, self._journal.reader)
 
     def close(self) -> None:
         """Close the journal."""
@@ -64,7 +80,7 @@ class Desk:
             while records := self._journal.reader.holds(wanted, PAGE, after):
                 for _, record in records:
                     try:
-                        view = view_hold(self._journal.reader, record, self._pinned, clock.now())
+                        view = self._view(record)
                     except JournalTampered as error:
                         yield error
                         continue
@@ -81,13 +97,51 @@ class Desk:
             record = None if action is None or action.hold is None else reader.hold(action.hold)
         if record is None:
             self._refuse_proposal(name)
-        view = None if record is None else view_hold(reader, record, self._pinned, clock.now())
+        view = None if record is None else self._view(record)
         if view is None or view.project != self._config.project:
             raise ApprovalError(
                 f"the project {self._config.project} has no hold, and no held action, that is "
                 f"named {name!r}"
             )
         return view
+
+    def _view(self, record: HoldRecord | JournalTampered) -> HoldView:
+        return view_hold(
+            self._journal.reader,
+            record,
+            self._pinned,
+            self._redactor,
+            clock.now(),
+            unsigned=self._unsigned,
+        )
+
+    def version(self) -> int:
+        """Return a number that changes when anybody has written to the journal."""
+        return self._journal.store.version()
+
+    def pending(self) -> dict[str, HoldRecord | JournalTampered]:
+        """Return the rows of the holds of every project that no gate has ended, by id."""
+        found: dict[str, HoldRecord | JournalTampered] = {}
+        after: str | None = None
+        while records := self._journal.reader.holds("pending", PAGE, after):
+            found.update(records)
+            after = records[-1][0]
+        return found
+
+    def check_place(self) -> None:
+        """Refuse to go on with a journal that no longer lies where it did.
+
+        Raises :class:`~toolgate.errors.JournalUnavailable`.
+        """
+        self._journal.store.check_place()
+
+    def last_answer(self) -> int:
+        """Return the number of the last answer to any hold."""
+        return self._journal.store.last_approval()
+
+    def answered_after(self, number: int) -> list[tuple[int, str]]:
+        """Return ``(number, hold)`` of every answer after a number."""
+        return self._journal.store.approvals_after(number)
 
     def _refuse_proposal(self, name: str) -> None:
         """Say which holds a proposal has: an answer is to one of them."""
@@ -129,7 +183,7 @@ class Desk:
         store = self._journal.store
         store.snapshot()
         try:
-            return view_plan(self._journal.reader, view)
+            return view_plan(self._journal.reader, view, self._redactor)
         finally:
             store.rollback()
 
@@ -142,9 +196,20 @@ class Desk:
         return self._journal.reader.genuine(event)
 
     def answer(
-        self, name: str, verdict: Answer, approver: str, key_file: Path, reason: str | None = None
+        self,
+        name: str,
+        verdict: Answer,
+        approver: str,
+        key_file: Path | None,
+        reason: str | None = None,
+        *,
+        args: dict[str, JSONValue] | None = None,
+        digest: str | None = None,
     ) -> Answered:
         """Sign ``approver``'s answer to a hold and put it beside it, durably.
+
+        It is about the arguments in force; with ``args`` it puts these in their place. A ``digest``
+        insists on what is in force when it is signed. Without a key file nobody signs it.
 
         Raises :class:`ApprovalError` when it would not count, saying why; then nothing is written.
         """
@@ -154,26 +219,85 @@ class Desk:
             raise ApprovalError(
                 f"the hold {hold.hold_id} is {view.status}; nobody is asked any more"
             )
-        key = load_private_key(key_file)
-        pinned = self._pinned.get(approver)
-        if pinned is None:
+        if digest not in (None, hold.digest):
             raise ApprovalError(
-                f"no approver named {approver!r} is in the config (approvals.approvers)"
+                f"the hold {hold.hold_id} has the digest {hold.digest} now, not {digest}: it was "
+                "edited or reopened since; look at it again"
             )
-        if public_key_text(pinned) != public_key_text(key.public_key()):
-            raise ApprovalError(f"{key_file} is not the key that the config pins for {approver}")
+        key = None
+        if key_file is not None:
+            key = signing_key(self._pinned, approver, key_file)
+        elif not self._unsigned:
+            raise ApprovalError(
+                "an answer is signed: name the approver's private key with --key (only "
+                "approvals.allow_unsigned does without, for development)"
+            )
         now = clock.now()
-        envelope = statement.sign(hold, verdict, approver, key, now, reason)
+        envelope = statement.sign(hold, verdict, approver, key, now, reason, args)
         refused = self._would_refuse(view, envelope, now)
+        if refused is None and args is not None:
+            refused = self._refuses_edit(view, args, now)
         if refused is not None:
             raise ApprovalError(refused)
+        faults.hit("approval.signed")
         self._journal.store.add_approval(hold.hold_id, envelope, now)
-        return Answered(self.find(hold.hold_id), verdict, approver)
+        faults.hit("approval.written")
+        self._check_counted(view.base, envelope)
+        return Answered(self.find(hold.hold_id), verdict, approver, hold.digest)
+
+    def _answers(self, hold: Hold, more: ApprovalRow | None = None) -> Answers:
+        reader, unsigned = self._journal.reader, self._unsigned
+        return answers(reader, hold, self._pinned, unsigned=unsigned, more=more)
 
     def _would_refuse(self, view: HoldView, envelope: bytes, now: int) -> str | None:
-        rows = self._journal.reader.approvals(view.hold.hold_id)
+        hold = view.base
+        rows = self._journal.reader.approvals(hold.hold_id)
         mine = max((row.seq for row in rows), default=0) + 1
-        said = count(
-            view.hold, [*rows, ApprovalRow(mine, view.hold.hold_id, envelope, now)], self._pinned
-        )
+        _, said = self._answers(hold, ApprovalRow(mine, hold.hold_id, envelope, now))
         return next((r.reason for r in said.refused if r.seq == mine), None)
+
+    def _check_counted(self, hold: Hold, envelope: bytes) -> None:
+        """Tell an approver whose answer came too late: somebody else's edit came before it."""
+        rows, said = self._answers(hold)
+        refused = {refusal.seq: refusal.reason for refusal in said.refused}
+        for row in rows:
+            if row.envelope == envelope and row.seq in refused:
+                raise ApprovalError(f"it was answered meanwhile, look again: {refused[row.seq]}")
+
+    def _refuses_edit(self, view: HoldView, args: dict[str, JSONValue], now: int) -> str | None:
+        """Return why the gate would refuse an edit, as far as that can be known without its client.
+
+        The client's own schema is not in the journal. Raises
+        :class:`~toolgate.errors.PolicyError` when the policy cannot be used.
+        """
+        reader, uid = self._journal.reader, view.hold.uid
+        record = reader.action(uid)
+        session = reader.session(view.hold.session)
+        if record is None or session is None:
+            raise JournalTampered(f"the action {uid} or its session is missing from the journal")
+        call = call_of(reader, record)
+        edited = edits.edited_call(call, view.base.revealed(args))
+        judge = self._judge(session, edited)
+        admitted = judge.admit(reader, judge.prepare(edited), uid, session, now)
+        error = edits.moved(call, edited) or edits.refused(admitted)
+        return None if error is None else error.message
+
+    def _judge(self, session: SessionRecord, call: Call) -> Judge:
+        """Return a judge as the gate of a session would have it that has registered its tools."""
+        config, reader = self._config, self._journal.reader
+        known = set(config.tools)
+        for event in self.timeline(session.session):
+            if event.kind == EventKind.TOOL_REGISTERED and reader.genuine(event):
+                known.add(jsonvalue.parse(event.data)["name"])
+        tools = ToolRegistry(lambda name: contract_for(name, config.tools.get(name)), known)
+        if call.calls_tool:
+            tools.register(ToolSchema(name=call.tool))
+        return Judge(
+            compile_policy(config),
+            Capabilities(config.capabilities),
+            tools,
+            self._redactor,
+            session.agent,
+            config.agent.framework,
+            self._pinned,
+        )

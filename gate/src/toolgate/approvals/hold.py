@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from toolgate import jsonvalue
+from toolgate.errors import ApprovalError
 from toolgate.jsonvalue import JSONValue
-from toolgate.policy.verdict import ApprovalRequirement
+from toolgate.policy.verdict import ANYBODY, ApprovalRequirement
 
 MICROSECONDS = 1_000_000
+MARK: Final = "redacted:"
+"""What a value that is shown in place of a redacted one begins with."""
+
+_ABSENT: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,12 @@ class Hold:
     compensation: JSONValue = None
     retries: int = 0
     """How many attempts may follow a failed one, by the plan's word."""
+    blind: str | None = None
+    """What is in the digest besides where arguments are redacted: see :func:`hold_digest`."""
+    redacted: dict[str, JSONValue] | None = None
+    """The arguments as everybody may see them, where some are redacted."""
+    hidden: tuple[str, ...] = ()
+    """The JSON pointers of those that are."""
 
     @property
     def approvers(self) -> tuple[str, ...]:
@@ -42,9 +54,55 @@ class Hold:
         return tuple(sorted({a for group in self.requirement.groups for a in group.approvers}))
 
     @property
+    def asked(self) -> str:
+        """Everybody who may speak on this hold, in words."""
+        who = [name for name in self.approvers if (name,) != ANYBODY]
+        return ", ".join(["anybody"] if len(who) < len(self.approvers) else who)
+
+    @property
     def quorum(self) -> int:
         """The largest number of approvals that one rule asks for."""
         return max((group.quorum for group in self.requirement.groups), default=1)
+
+    def asks(self, approver: str) -> bool:
+        """Tell whether somebody may speak on this hold."""
+        return any(group.has(approver) for group in self.requirement.groups)
+
+    def digest_with(self, args: dict[str, JSONValue]) -> str:
+        """Return the digest of this hold if it were of these arguments."""
+        return hold_digest(
+            self.uid,
+            self.tool,
+            args,
+            self.requirement,
+            self.expected_effects,
+            self.compensation,
+            self.retries,
+            self.blind,
+        )
+
+    def edited(self, args: dict[str, JSONValue]) -> Hold:
+        """Return the hold as it is with other arguments."""
+        return replace(self, args=args, digest=self.digest_with(args))
+
+    def revealed(self, args: dict[str, JSONValue]) -> dict[str, JSONValue]:
+        """Return edited arguments as they would run: redacted values are put in their places.
+
+        An edit may name such a value as everybody sees it, which leaves it as it is. Raises
+        :class:`ApprovalError` for one that names another's in its place.
+        """
+        whole: Any = args
+        for pointer in self.hidden:
+            path = jsonvalue.pointer_parts(pointer)
+            stated = _at(whole, path)
+            if stated is not _ABSENT and _at(self.redacted, path) == stated:
+                whole = _put(whole, path, _at(self.args, path))
+            elif isinstance(stated, str) and stated.startswith(MARK):
+                raise ApprovalError(
+                    f"the value at {pointer} is named as a redacted one, and is not the one that "
+                    "is held there"
+                )
+        return whole  # type: ignore[no-any-return]
 
 
 def deadline_of(requirement: ApprovalRequirement, opened_at: int) -> int | None:
@@ -62,6 +120,7 @@ def hold_digest(
     expected_effects: dict[str, JSONValue],
     compensation: JSONValue,
     retries: int,
+    blind: str | None = None,
 ) -> str:
     """Return the digest an approval must name: over everything that would happen.
 
@@ -69,6 +128,9 @@ def hold_digest(
     to compensate it, how many attempts may follow a failed one, and the approval requirement. A
     single call has no effects to expect and no compensation; they are part of the digest all the
     same, so that one rule names every hold. Retries are named where there are any.
+
+    The digest is told to everybody. Where some arguments are redacted, a ``blind`` that only
+    holders of the journal key can make is in it, so that no guess at them can be tried.
     """
     named: dict[str, JSONValue] = {
         "uid": uid,
@@ -80,4 +142,29 @@ def hold_digest(
     }
     if retries:
         named["retries"] = retries
+    if blind is not None:
+        named["blind"] = blind
     return jsonvalue.digest(named)
+
+
+def _at(value: Any, path: list[str]) -> Any:
+    """Return what a path leads to in a value, or that there is nothing."""
+    for name in path:
+        if isinstance(value, dict):
+            value = value.get(name, _ABSENT)
+        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return _ABSENT
+    return value
+
+
+def _put(value: Any, path: list[str], item: JSONValue) -> Any:
+    """Return a value with ``item`` where a path leads that is there."""
+    if not path:
+        return item
+    name, *rest = path
+    if isinstance(value, dict):
+        return {**value, name: _put(value[name], rest, item)}
+    place = int(name)
+    return [*value[:place], _put(value[place], rest, item), *value[place + 1 :]]

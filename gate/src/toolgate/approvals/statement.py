@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Final, Literal, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from toolgate import clock, jsonvalue
 from toolgate.approvals.hold import Hold
 from toolgate.errors import ApprovalError, JSONError
+from toolgate.jsonvalue import JSONValue
 from toolgate.signatures import dsse
 
 PAYLOAD_TYPE = "application/vnd.toolgate.approval+json"
@@ -18,10 +19,18 @@ PAYLOAD_TYPE = "application/vnd.toolgate.approval+json"
 VERSION = 1
 Answer = Literal["approve", "deny"]
 
+_REQUIRED: Final = frozenset({"version", "hold", "action", "digest", "verdict", "approver", "at"})
+_OPTIONAL: Final = frozenset({"reason", "args"})
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """An approver's answer. ``at`` is the approver's own clock, microseconds since the epoch."""
+    """An approver's answer. ``at`` is the approver's own clock, microseconds since the epoch.
+
+    With ``args`` it is an edit: an approval of these arguments in the place of those that were
+    held; ``digest`` is that of the hold with them. ``signed`` says that its envelope carries a
+    signature, not whose.
+    """
 
     hold: str
     action: str
@@ -30,29 +39,43 @@ class Statement:
     approver: str
     at: int
     reason: str | None = None
+    args: dict[str, JSONValue] | None = None
+    signed: bool = True
 
 
 def sign(
     hold: Hold,
     verdict: Answer,
     approver: str,
-    key: Ed25519PrivateKey,
+    key: Ed25519PrivateKey | None,
     at: int,
     reason: str | None = None,
+    args: dict[str, JSONValue] | None = None,
 ) -> bytes:
-    """Return a signed envelope in which ``approver`` answers ``hold`` at ``at`` (microseconds)."""
-    payload = {
+    """Return a signed envelope in which ``approver`` answers ``hold`` at ``at`` (microseconds).
+
+    The answer is about the hold's arguments, or with ``args`` about those in their place: it raises
+    :class:`ApprovalError` where these name a redacted value that is not held there. Without a key
+    nobody signs it.
+    """
+    digest = hold.digest if args is None else hold.digest_with(hold.revealed(args))
+    payload: dict[str, JSONValue] = {
         "version": VERSION,
         "hold": hold.hold_id,
         "action": hold.uid,
-        "digest": hold.digest,
+        "digest": digest,
         "verdict": verdict,
         "approver": approver,
         "at": clock.to_text(at),
     }
     if reason is not None:
         payload["reason"] = reason
-    return dsse.sign(jsonvalue.canonical(payload), PAYLOAD_TYPE, approver, key)
+    if args is not None:
+        payload["args"] = args
+    text = jsonvalue.canonical(payload)
+    if key is None:
+        return dsse.unsigned(text, PAYLOAD_TYPE)
+    return dsse.sign(text, PAYLOAD_TYPE, approver, key)
 
 
 def read(envelope: dsse.Envelope) -> Statement:
@@ -69,11 +92,10 @@ def read(envelope: dsse.Envelope) -> Statement:
         raise ApprovalError(f"the statement is not JSON: {error}") from None
     if not isinstance(value, dict) or value.get("version") != VERSION:
         raise ApprovalError(f"the statement is not of version {VERSION}")
-    required = {"version", "hold", "action", "digest", "verdict", "approver", "at"}
-    if not required <= value.keys() <= required | {"reason"}:
-        odd = sorted(required ^ (value.keys() - {"reason"}))
+    if not value.keys() >= _REQUIRED or value.keys() - _REQUIRED - _OPTIONAL:
+        odd = sorted(_REQUIRED ^ (value.keys() - _OPTIONAL))
         raise ApprovalError(f"the statement lacks or adds fields: {', '.join(odd)}")
-    texts = {name: value[name] for name in value if name != "version"}
+    texts = {name: value[name] for name in value if name not in ("version", "args")}
     if not all(isinstance(text, str) for text in texts.values()):
         raise ApprovalError("a field of the statement is not a string")
     if texts["verdict"] not in ("approve", "deny"):
@@ -90,4 +112,17 @@ def read(envelope: dsse.Envelope) -> Statement:
         approver=texts["approver"],
         at=at,
         reason=texts.get("reason"),
+        args=_args(value),
+        signed=bool(envelope.signatures),
     )
+
+
+def _args(value: dict[str, Any]) -> dict[str, JSONValue] | None:
+    """Return the arguments that an edit has, if it is one."""
+    if "args" not in value:
+        return None
+    if not isinstance(value["args"], dict):
+        raise ApprovalError("the edited arguments are not an object")
+    if value["verdict"] != "approve":
+        raise ApprovalError("only an approval can have edited arguments")
+    return value["args"]

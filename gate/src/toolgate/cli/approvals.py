@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from toolgate import clock
+from toolgate import clock, jsonvalue, sourcefile
 from toolgate.approvals.statement import Answer
+from toolgate.cli.holds_shown import hold_json, hold_panel, place_name, plan_table
 from toolgate.cli.journal import event_table
 from toolgate.cli.terminal import (
     NO,
@@ -21,20 +23,25 @@ from toolgate.cli.terminal import (
     console,
     errors,
     one_line,
-    pretty,
     print_json,
     print_table,
+    print_text,
     printable,
     reported,
 )
+from toolgate.cli.watch import watch
 from toolgate.desk import Answered, Desk
-from toolgate.ir import ActionStatus, ActionType
+from toolgate.errors import ApprovalError, JSONError
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.holds import HoldView
 from toolgate.kernel.plan_view import PlanView
+from toolgate.policy.loading import UNSIGNED_WARNING
 
 app = typer.Typer(help="Holds, and the answers of approvers.", no_args_is_help=True)
 
+app.command("watch")(watch)
+
+STATUSES = ("pending", "released", "denied", "expired", "withdrawn")
 ID_WIDTH = 24
 """Characters of a hold's id: it is copied from the list, so it is never cut."""
 TIMELINE = 20
@@ -45,7 +52,18 @@ HoldArgument: TypeAlias = Annotated[
 ]
 AsOption: TypeAlias = Annotated[str, typer.Option("--as", metavar="ID", help="Who is answering.")]
 KeyOption: TypeAlias = Annotated[
-    Path, typer.Option("--key", metavar="FILE", help="The private key of the one who answers.")
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="The private key of the one who answers; only approvals.allow_unsigned does without.",
+    ),
+]
+DigestOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--digest", help="Answer only what has this digest: refuse what was edited since."
+    ),
 ]
 ReasonOption: TypeAlias = Annotated[
     str | None, typer.Option("--reason", help="Why; the agent is told it with a denial.")
@@ -97,7 +115,7 @@ def _print_list(views: list[HoldView], status: str) -> None:
         place = view.place
         named = ""
         if place is not None:
-            named = f"{place.proposal} {_name(place.action_id, compensates=place.compensates)}"
+            named = f"{place.proposal} {place_name(place.action_id, compensates=place.compensates)}"
         table.add_row(
             view.hold.hold_id,
             clock.to_text(view.hold.opened_at)[:19].replace("T", " "),
@@ -111,17 +129,28 @@ def _print_list(views: list[HoldView], status: str) -> None:
 
 
 @app.command()
-def show(config: ConfigOption, hold: HoldArgument, as_json: JSONOption = False) -> None:
+def show(
+    config: ConfigOption,
+    hold: HoldArgument,
+    args_only: Annotated[
+        bool, typer.Option("--args", help="Print only the arguments, as JSON, to begin an edit.")
+    ] = False,
+    as_json: JSONOption = False,
+) -> None:
     """Show exactly what would run, why it is held, who may answer, and what led to it.
 
-    For an action of a proposal also what it writes to the session's state, what would compensate
-    it, what was done before it, and what waits for it.
+    Where somebody has edited the arguments, they are shown against those that were proposed. For an
+    action of a proposal also what it writes to the session's state, what would compensate it, what
+    was done before it, and what waits for it.
     """
     with reported():
         desk = Desk(config_of(config))
         view = desk.find(hold)
         plan = desk.plan(view)
         events = list(desk.timeline(view.hold.session))[-TIMELINE:]
+    if args_only:
+        print_text(json.dumps(view.shown.args, indent=2, sort_keys=True))
+        return
     if as_json:
         print_json(hold_json(view, plan))
         return
@@ -138,12 +167,28 @@ def approve(
     config: ConfigOption,
     hold: HoldArgument,
     approver: AsOption,
-    key: KeyOption,
+    key: KeyOption = None,
     reason: ReasonOption = None,
+    edit: Annotated[
+        Path | None,
+        typer.Option(
+            "--edit",
+            metavar="FILE",
+            help="Approve these arguments instead: all of them, as YAML or JSON; - reads stdin.",
+        ),
+    ] = None,
+    digest: DigestOption = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Approve a held action: sign that exactly this may run, once."""
-    _answer(config, hold, "approve", approver, key, reason, as_json)
+    """Approve a held action: sign that exactly this may run, once.
+
+    With --edit, sign other arguments in the place of those that are held. Whoever approved the
+    others has to approve these.
+    """
+    with reported():
+        args = None if edit is None else _arguments(edit)
+        answered, plan = _answer(config, hold, "approve", approver, key, reason, args, digest)
+    _print_answered(answered, plan, as_json)
 
 
 @app.command()
@@ -151,12 +196,15 @@ def deny(
     config: ConfigOption,
     hold: HoldArgument,
     approver: AsOption,
-    key: KeyOption,
+    key: KeyOption = None,
     reason: ReasonOption = None,
+    digest: DigestOption = None,
     as_json: JSONOption = False,
 ) -> None:
     """Deny a held action: it will not run, and the agent is told why."""
-    _answer(config, hold, "deny", approver, key, reason, as_json)
+    with reported():
+        answered, plan = _answer(config, hold, "deny", approver, key, reason, None, digest)
+    _print_answered(answered, plan, as_json)
 
 
 def _answer(
@@ -164,126 +212,49 @@ def _answer(
     hold: str,
     verdict: Answer,
     approver: str,
-    key: Path,
+    key: Path | None,
     reason: str | None,
-    as_json: bool,
-) -> None:
-    with reported():
-        desk = Desk(config_of(config))
-        answered = desk.answer(hold, verdict, approver, key, reason)
-        plan = desk.plan(answered.view)
+    args: dict[str, JSONValue] | None,
+    digest: str | None,
+) -> tuple[Answered, PlanView | None]:
+    desk = Desk(config_of(config))
+    answered = desk.answer(hold, verdict, approver, key, reason, args=args, digest=digest)
+    if key is None:
+        errors.print(Text(f"warning: nobody has signed this answer. {UNSIGNED_WARNING}"))
+    return answered, desk.plan(answered.view)
+
+
+def _arguments(path: Path) -> dict[str, JSONValue]:
+    """Return the arguments that a file, or stdin, holds; raises :class:`ToolgateError`."""
+    text = sys.stdin.buffer.read() if str(path) == "-" else sourcefile.load(path)
+    try:
+        value = jsonvalue.parse(text)
+    except JSONError:
+        try:
+            value = sourcefile.parse(path, text).value
+        except sourcefile.UnreadableSource as error:
+            raise ApprovalError(f"the edited arguments ({path}): {error}") from None
+    if not isinstance(value, dict):
+        raise ApprovalError(f"the edited arguments ({path}) are not an object")
+    return value
+
+
+def _print_answered(answered: Answered, plan: PlanView | None, as_json: bool) -> None:
     if as_json:
         print_json(hold_json(answered.view, plan))
         return
     print_table(hold_panel(answered.view, plan))
-    style = "green" if verdict == "approve" else "red"
+    style = "green" if answered.verdict == "approve" else "red"
     console.print(Text(_told(answered), style=style), soft_wrap=True)
 
 
 def _told(answered: Answered) -> str:
-    view = answered.view
+    view, who = answered.view, one_line(answered.approver)
     if answered.verdict == "deny":
-        return f"{answered.approver} denied it: it will not run"
+        return f"{who} denied it: it will not run"
+    edited = view.hold.digest != answered.replaced
+    did = f"{who} {'edited' if edited else 'approved'} it"
     if view.status == "released":
-        return f"{answered.approver} approved it: it runs, once, when the agent resumes it"
+        return f"{did}: it runs, once, when the agent resumes it"
     missing = view.hold.quorum - len(view.tally.approved_by)
-    return f"{answered.approver} approved it; {missing} more must"
-
-
-STATUSES = ("pending", "released", "denied", "expired", "withdrawn")
-
-
-def hold_json(view: HoldView, plan: PlanView | None) -> dict[str, JSONValue]:
-    """Return a hold as the commands print it for machines: with its proposal, if it has one."""
-    return view.to_json() if plan is None else {**view.to_json(), "plan": plan.to_json()}
-
-
-def hold_panel(view: HoldView, plan: PlanView | None = None) -> Panel:
-    """Return a hold as people see it: what would run first, in full."""
-    hold = view.hold
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    deadline = "never" if hold.deadline is None else clock.to_text(hold.deadline)
-    rows = {
-        **_place_rows(view, plan),
-        "tool": one_line(hold.tool),
-        "arguments": pretty(hold.args),
-        **_consequence_rows(view, plan),
-        "reason": one_line(hold.reason),
-        "rules": ", ".join(hold.rules) or "(the tool's level)",
-        "approvers": f"{', '.join(hold.approvers)} ({hold.quorum} must approve)",
-        "approved by": ", ".join(view.tally.approved_by) or "nobody yet",
-        "status": view.status,
-        "expires": deadline,
-        "action": hold.uid,
-        "digest": hold.digest,
-    }
-    if view.tally.refused:
-        rows["not counted"] = "\n".join(one_line(r.reason) for r in view.tally.refused)
-    for name, text in rows.items():
-        table.add_row(name, Text(text))
-    return Panel(table, title=f"hold {hold.hold_id}", title_align="left", border_style="yellow")
-
-
-def _place_rows(view: HoldView, plan: PlanView | None) -> dict[str, str]:
-    """Return what is said of the place of an action in its proposal."""
-    place = view.place
-    if place is None:
-        return {}
-    named = f" ({one_line(plan.proposal_id)}, of {one_line(plan.source)})" if plan else ""
-    return {
-        "proposal": f"{place.proposal}{named}",
-        "action id": _name(place.action_id, compensates=place.compensates),
-        "type": place.type.value,
-    }
-
-
-def _consequence_rows(view: HoldView, plan: PlanView | None) -> dict[str, str]:
-    """Return what else an approval covers: nothing, for a single call."""
-    hold = view.hold
-    if view.place is None:
-        return {}
-    compensation = "none" if hold.compensation is None else pretty(hold.compensation)
-    if plan is not None and plan.compensation is not None:
-        action = plan.compensation
-        compensation = f"{_what(action.type, action.tool)} {pretty(action.parameters)}"
-        if action.expected_effects:
-            compensation += f"\nwhich writes {pretty(action.expected_effects)}"
-        if isinstance(hold.compensation, dict) and "action_id" in hold.compensation:
-            compensation = f"action {one_line(hold.compensation['action_id'])}: {compensation}"
-    return {
-        "expected effects": pretty(hold.expected_effects) if hold.expected_effects else "none",
-        "compensation": compensation,
-        "attempts": f"1, and {hold.retries} more if it fails" if hold.retries else "1",
-    }
-
-
-def plan_table(plan: PlanView, view: HoldView) -> Table:
-    """Return a proposal as people see it: what has become of each action, and what waits."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("action", "what", "status", ""):
-        table.add_column(name, overflow="fold")
-    for action in plan.actions:
-        note = ""
-        if action.uid == view.hold.uid:
-            note = "this action"
-        elif action.waits:
-            note = "waits for this action"
-        elif action.reserved:
-            note = "runs only as a compensation"
-        table.add_row(
-            Text(_name(action.action_id, compensates=action.compensates)),
-            Text(_what(action.type, action.tool)),
-            "not started" if action.status is ActionStatus.PROPOSED else action.status.value,
-            note,
-        )
-    return table
-
-
-def _name(action_id: str, *, compensates: bool) -> str:
-    return f"{'compensation of ' if compensates else ''}{one_line(action_id)}"
-
-
-def _what(kind: ActionType, tool: str | None) -> str:
-    return kind.value if tool is None or kind is not ActionType.TOOL_CALL else one_line(tool)
+    return f"{did}; {missing} more must {'approve the edited arguments' if edited else ''}".rstrip()

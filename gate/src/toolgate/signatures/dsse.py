@@ -38,13 +38,13 @@ def pae(payload_type: str, payload: bytes) -> bytes:
 def sign(payload: bytes, payload_type: str, key_id: str, key: Ed25519PrivateKey) -> bytes:
     """Sign ``payload`` and return the envelope as JSON bytes."""
     signature = key.sign(pae(payload_type, payload))
-    return jsonvalue.canonical(
-        {
-            "payload": base64.b64encode(payload).decode(),
-            "payloadType": payload_type,
-            "signatures": [{"keyid": key_id, "sig": base64.b64encode(signature).decode()}],
-        }
-    )
+    signed = {"keyid": key_id, "sig": base64.b64encode(signature).decode()}
+    return _envelope(payload, payload_type, [signed])
+
+
+def unsigned(payload: bytes, payload_type: str) -> bytes:
+    """Return an envelope that nobody has signed, as JSON bytes."""
+    return _envelope(payload, payload_type, [])
 
 
 def parse(text: bytes) -> Envelope:
@@ -78,6 +78,16 @@ def verified_by(envelope: Envelope, key: Ed25519PublicKey) -> bool:
             continue
         return True
     return False
+
+
+def _envelope(payload: bytes, payload_type: str, signatures: list[dict[str, str]]) -> bytes:
+    return jsonvalue.canonical(
+        {
+            "payload": base64.b64encode(payload).decode(),
+            "payloadType": payload_type,
+            "signatures": signatures,
+        }
+    )
 
 
 def _decode(text: object) -> bytes:
