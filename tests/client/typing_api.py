@@ -144,6 +144,7 @@ def reading(outcome: Outcome) -> None:
     assert_type(outcome.exception, Exception | None)
     assert_type(outcome.duration_ms, float | None)
     assert_type(outcome.attempts, int)
+    assert_type(outcome.edited_args, dict[str, Any] | None)
     assert_type(outcome.succeeded, bool)
     assert_type(outcome.live, bool)
     assert_type(outcome.proposal, ProposalResult | None)

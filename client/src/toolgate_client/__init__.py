@@ -20,6 +20,7 @@ from toolgate_client._errors import (
     GateError,
     GateStartError,
     ProtocolError,
+    ToolSuspended,
 )
 
 TYPE_CHECKING = False
@@ -82,6 +83,7 @@ __all__ = [
     "Restored",
     "Result",
     "Rollback",
+    "ToolSuspended",
     "Verification",
     "__version__",
     "default_encoder",

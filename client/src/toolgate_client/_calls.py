@@ -18,7 +18,7 @@ from toolgate_client._bodies import (
     running,
     text_of,
 )
-from toolgate_client._errors import GateClosed, GateError, ProtocolError
+from toolgate_client._errors import GateClosed, GateError, ProtocolError, ToolSuspended
 from toolgate_client._exchange import Exchange, Waiter
 from toolgate_client._protocol import Core, Run, is_refusal
 
@@ -306,6 +306,8 @@ class Gate:
                 run.raised = error
                 text = f"the body returned, but its result cannot be sent: {text_of(error)}"
                 self.core.reply_failed(run, type(error).__name__, text)
+        elif isinstance(run.raised, ToolSuspended):
+            self.core.reply(run, _protocol.SUSPENDED)
         elif run.raised is not None:
             raised = run.raised
             self.core.reply_failed(

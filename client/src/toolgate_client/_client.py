@@ -21,6 +21,7 @@ from toolgate_client._errors import (
     GateError,
     GateStartError,
     ProtocolError,
+    ToolSuspended,
 )
 from toolgate_client._params import add, milliseconds, positive
 from toolgate_client._plans import PlanMethods
@@ -398,6 +399,10 @@ def _action_error(tool: str, outcome: Outcome) -> ActionError:
         "executing": (ActionHeld, f"{what} is run by another gate at this moment{later}"),
         "failed": (ActionFailed, f"{what} failed ({kind}): {reason or 'no reason was given'}"),
     }
+    stopped = (ActionHeld, f"the body of {what} has stopped itself{later}")
+    classes["proposed"] = stopped
+    if isinstance(outcome.exception, ToolSuspended):
+        classes["held"] = stopped
     denied = (ActionDenied, f"{what} was denied ({kind}): {reason or 'no reason was given'}")
     cls, message = classes.get(outcome.status, denied)
     return cls(message, kind=kind, reason=reason or "", uid=outcome.uid, hold=hold, outcome=outcome)

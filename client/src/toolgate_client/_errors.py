@@ -86,9 +86,18 @@ class ActionDenied(ActionError):
 class ActionHeld(ActionError):
     """The call is not settled yet: somebody has to decide, or another gate runs it right now.
 
-    ``kind`` is ``held`` or ``executing``. ``resume(uid)`` continues it.
+    Or its body has stopped itself; then its ``__cause__`` is the :class:`ToolSuspended`. ``kind``
+    is ``held``, ``executing`` or ``proposed``. ``resume(uid)`` continues it.
     """
 
 
 class ActionFailed(ActionError):
     """The call ran and failed. What its body raised in this call is its ``__cause__``."""
+
+
+class ToolSuspended(GateError):
+    """A body raises this to stop itself: its call has not failed, and has not ended.
+
+    The action goes back to what it was before, ``held`` with its approvals or ``proposed``, and
+    ``resume(uid)`` enters the body again, from its top. What it did until then stays done.
+    """

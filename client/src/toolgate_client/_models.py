@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-Status = Literal["succeeded", "held", "rejected", "failed", "skipped", "executing"]
+Status = Literal["succeeded", "held", "rejected", "failed", "skipped", "executing", "proposed"]
+_RAISED = ("failed", "held", "proposed")
 ProposalStatus = Literal["completed", "aborted", "suspended", "running"]
 Ran = dict[str, tuple[list[Any], Exception | None]]
 """By uid, the bodies that ran for a request: what each returned (if it did), what it raised."""
@@ -100,6 +101,7 @@ class _Result:
     duration_ms: float | None = None
     attempts: int = 0
     replayed: bool = False
+    edited_args: dict[str, Any] | None = None
     live: bool = False
     exception: Exception | None = field(default=None, compare=False, repr=False)
 
@@ -236,13 +238,16 @@ class ProposalResult:
 class Outcome(_Result):
     """What became of one governed call.
 
-    ``status`` is ``succeeded``, ``held``, ``rejected``, ``failed``, ``skipped``, or ``executing``
-    (another gate runs it at this moment). ``uid`` names the action for ``resume`` and ``withdraw``.
-    ``replayed`` says that this is a recorded outcome.
+    ``status`` is ``succeeded``, ``held``, ``rejected``, ``failed``, ``skipped``, ``executing``
+    (another gate runs it), or ``proposed`` (its body has stopped itself, or was not begun). ``uid``
+    names the action for ``resume``, ``withdraw``. ``replayed``: this is a recorded outcome.
 
     ``output`` is the very object the body returned when it ran for this call (``live`` is true),
-    else its JSON projection as the gate recorded it. ``exception`` is what the body raised when it
-    ran for this call and that is why it failed; it is not part of equality.
+    else its JSON projection as the gate recorded it. ``exception`` is what the body raised for this
+    call, to fail or as ``ToolSuspended``; it is not part of equality.
+
+    ``edited_args`` are the arguments that an approver has put in the place of the proposed ones,
+    as the gate shows them; ``None``: nobody has.
 
     ``duration_ms`` is in milliseconds. ``proposal`` is how the proposal stands that the resumed
     action belongs to; when the proposal itself was resumed, ``status`` sums it up: ``succeeded``
@@ -321,8 +326,9 @@ def _result_from_wire(raw: Mapping[str, Any], ran: Ran, error: ErrorInfo | None)
         "duration_ms": raw.get("duration_ms"),
         "attempts": raw.get("attempts", 0),
         "replayed": replayed,
+        "edited_args": raw.get("edited_args"),
         "live": live,
-        "exception": exception if status == "failed" and not replayed else None,
+        "exception": None if replayed or status not in _RAISED else exception,
     }
 
 

@@ -45,6 +45,8 @@ METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 
+SUSPENDED: Any = object()
+"""In the place of a body's output: it has stopped itself, to be entered again."""
 _COUNTED = frozenset({"govern", "propose", "resume"})
 """The methods whose calls are in flight, in the sense of the gate's ``max_in_flight``."""
 
@@ -197,12 +199,13 @@ class Core:
         self.outbox.append(Outgoing(data))
 
     def reply(self, run: Run, output: Any, documents: Sequence[Mapping[str, str]] = ()) -> None:
-        """Answer a run with its body's result, as JSON, and what the body has read.
+        """Answer a run with its body's result, JSON or ``SUSPENDED``, and what the body has read.
 
         Raises ``TypeError`` or ``ValueError`` like :meth:`request`; the run is not answered then.
         """
         what = f"the result of tool {run.tool!r}"
-        result = {"output": output, "documents": documents} if documents else {"output": output}
+        result = {"suspended": True} if output is SUSPENDED else {"output": output}
+        result |= {"documents": documents} if documents else {}
         data = self._line(b'"id":%d,"result":' % run.id, result, what)
         if self.max_message_bytes is not None and len(data) > self.max_message_bytes:
             raise ValueError(

@@ -318,7 +318,9 @@ async def test_tool_that_nobody_had_from_the_beginning_is_not_waited_for(tmp_pat
     assert kinds(done) == [None, "unregistered_tool"]
 
 
-async def test_everything_is_looked_at_again_when_an_action_is_released(tmp_path: Path) -> None:
+async def test_04_everything_is_looked_at_again_when_an_action_is_released(
+    tmp_path: Path,
+) -> None:
     plan = [
         call("state", "pay", parameters={"n": 1}, preconditions=needs("open", "eq", True), **SKIP),
         call("policy", "pay", parameters={"n": 2}, **SKIP),

@@ -140,7 +140,7 @@ async def test_dependency_listed_later_runs_first(tmp_path: Path) -> None:
     assert [args for _, args in world.done] == [{}, {"of": 1}, {"of": 2}]
 
 
-async def test_reader_listed_between_two_writers_runs_between_them(tmp_path: Path) -> None:
+async def test_32_reader_listed_between_two_writers_runs_between_them(tmp_path: Path) -> None:
     actions = [
         write("one", "k", 1, **RETRY),
         read("first", "k", **RETRY),
