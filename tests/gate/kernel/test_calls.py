@@ -24,7 +24,7 @@ async def test_allowed_call_runs_its_body_and_returns_the_output(tmp_path: Path)
     assert gate.ran == [("search", {"query": "orders"})]
 
 
-async def test_denied_call_never_reaches_the_body_and_says_why(tmp_path: Path) -> None:
+async def test_01_denied_call_never_reaches_the_body_and_says_why(tmp_path: Path) -> None:
     async with Driver(tmp_path, config()) as gate:
         await gate.tool("shell", lambda args: "ran")
         denied = await gate.govern("shell", {"command": "rm -rf /"})

@@ -436,7 +436,7 @@ async def test_waiting_holds_do_not_count_as_calls_in_flight(tmp_path: Path) -> 
         assert (await waiting)["status"] == "succeeded"
 
 
-async def test_two_gates_racing_for_one_hold_run_it_once(tmp_path: Path) -> None:
+async def test_06_two_gates_racing_for_one_hold_run_it_once(tmp_path: Path) -> None:
     async with Driver(tmp_path, config()) as one, Driver(tmp_path, config()) as two:
         uid = (await paying(one))["uid"]
         await two.tool("pay", lambda args: "paid by two")

@@ -400,6 +400,6 @@ async def test_label_row_that_was_taken_away_is_missed_and_nothing_runs(tmp_path
     assert "row of the label 'untrusted' of session s is missing" in (problem(tmp_path) or "")
     async with Driver(tmp_path, wary()) as gate:
         await tools(gate)
-        with pytest.raises(RPCError, match="fewer labels than its log tells of"):
+        with pytest.raises(RPCError, match="are not those its log tells of"):
             await gate.govern("send_mail")
         assert gate.ran == []

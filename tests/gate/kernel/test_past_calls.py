@@ -292,22 +292,25 @@ async def test_nothing_is_counted_where_no_rule_has_asked(tmp_path: Path) -> Non
     assert row[0] == '["calls","s"]'
 
 
-async def test_count_that_was_taken_away_is_made_again_of_what_was_called(tmp_path: Path) -> None:
-    async with Driver(tmp_path, counting(ONCE)) as gate:
+TAMPERING = {
+    "taken away": ("DELETE FROM usage", "is missing"),
+    "changed": ("UPDATE usage SET data = x'7b7d'", "does not verify"),
+}
+
+
+@pytest.mark.parametrize(("sql", "told"), TAMPERING.values(), ids=TAMPERING)
+async def test_count_that_somebody_has_tampered_with_is_not_believed(
+    tmp_path: Path, sql: str, told: str
+) -> None:
+    async with Driver(tmp_path, counting(ONCE)) as gate, Driver(tmp_path, counting(ONCE)) as other:
         await tools(gate)
+        await tools(other)
         assert await status(gate, "pay") == "succeeded"
-        gate.gate.runtime._journal.reader.store._db.execute("DELETE FROM usage")
+        gate.gate.runtime._journal.reader.store._db.execute(sql)
         assert await status(gate, "pay") == "rejected"
-
-
-async def test_count_that_was_changed_is_not_believed(tmp_path: Path) -> None:
-    async with Driver(tmp_path, counting(ONCE)) as gate:
-        await tools(gate)
-        assert await status(gate, "pay") == "succeeded"
-        gate.gate.runtime._journal.reader.store._db.execute("UPDATE usage SET data = x'7b7d'")
-        with pytest.raises(RPCError, match="does not verify"):
-            await gate.govern("pay")
-        assert len(gate.ran) == 1
+        with pytest.raises(RPCError, match=told):
+            await other.govern("pay")
+        assert (len(gate.ran), other.ran) == (1, [])
 
 
 async def test_verify_of_a_plan_judges_by_what_was_called(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ ROWS: list[tuple[str, Callable[[str, str], tuple[str, tuple[Any, ...]]]]] = [
 
 
 @pytest.mark.parametrize(("what", "change"), ROWS, ids=[row[0] for row in ROWS])
-async def test_changed_row_is_refused_and_nothing_runs_on_its_word(
+async def test_24_changed_row_is_refused_and_nothing_runs_on_its_word(
     tmp_path: Path, what: str, change: Callable[[str, str], tuple[str, tuple[Any, ...]]]
 ) -> None:
     uid, hold = await held(tmp_path)
@@ -170,7 +170,7 @@ async def test_old_genuine_rows_put_back_run_nothing_twice(tmp_path: Path) -> No
     assert hold_id
 
 
-async def test_forged_success_is_not_believed_over_the_log(tmp_path: Path) -> None:
+async def test_25_forged_success_is_not_believed_over_the_log(tmp_path: Path) -> None:
     async with Driver(tmp_path, config()) as gate:
         await gate.tool("search", lambda args: "genuine")
         uid = (await gate.govern("search"))["uid"]
@@ -273,7 +273,7 @@ async def test_dropped_index_is_noticed(tmp_path: Path) -> None:
 async def test_journal_moved_away_under_the_gate_stops_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("toolgate.journal.sqlite.PLACE_INTERVAL", 0.0)
+    monkeypatch.setattr("toolgate.journal.connection.PLACE_INTERVAL", 0.0)
     async with Driver(tmp_path, config()) as gate:
         await gate.tool("search", lambda args: "found")
         (tmp_path / DB).rename(tmp_path / "elsewhere.db")

@@ -74,7 +74,7 @@ def test_writers_of_one_key_keep_their_listed_order() -> None:
     assert not any(graph.required.values())
 
 
-def test_reader_listed_between_two_writers_runs_between_them() -> None:
+def test_32_reader_listed_between_two_writers_runs_between_them() -> None:
     graph = build([write("w1"), read("r"), write("w2")])
     assert edges(graph) == {("w1", "r"), ("r", "w2"), ("w1", "w2")}
     assert graph.levels() == [["w1"], ["r"], ["w2"]]
