@@ -14,6 +14,7 @@ from statistics import median
 from typing import Final
 
 import floors
+import millions
 import plans
 import subjects
 from measure import Plan, Turn, in_turns, lanes_in_turns, p50, p99
@@ -236,6 +237,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "denied": Figure(_denied),
     "held": Figure(_held),
     "journal": Figure(_journal),
+    "million": Figure(millions.million, states=("idle",), long=True),
     "rules": Figure(_rules),
     "throughput": Figure(_throughput),
     "chain": Figure(plans.chain),

@@ -25,6 +25,8 @@ class Plan:
     """Rounds of what starts a process each time."""
     events: int
     """Length of the long journal."""
+    million: int
+    """Length of the longest journal."""
     growth_calls: int
     """Calls after which the gate's memory is looked at again."""
     patience: float
@@ -32,9 +34,27 @@ class Plan:
 
 
 ENOUGH = 3
-FULL = Plan(rounds=15, turn=0.25, starts=21, events=100_000, growth_calls=100_000, patience=60.0)
-QUICK = Plan(rounds=7, turn=0.06, starts=5, events=5_000, growth_calls=3_000, patience=2.0)
-SMOKE = Plan(rounds=1, turn=0.002, starts=1, events=40, growth_calls=20, patience=2.0)
+FULL = Plan(
+    rounds=15,
+    turn=0.25,
+    starts=21,
+    events=100_000,
+    million=1_000_000,
+    growth_calls=100_000,
+    patience=60.0,
+)
+QUICK = Plan(
+    rounds=7,
+    turn=0.06,
+    starts=5,
+    events=5_000,
+    million=20_000,
+    growth_calls=3_000,
+    patience=2.0,
+)
+SMOKE = Plan(
+    rounds=1, turn=0.002, starts=1, events=40, million=2_000, growth_calls=20, patience=2.0
+)
 """Tells whether everything still works; its figures mean nothing."""
 
 

@@ -61,10 +61,11 @@ Prepare: TypeAlias = Callable[[Plan, Path], AbstractContextManager[Prepared]]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure, and the states in which it means something."""
+    """A figure, and the states in which it means something; a ``long`` one is none of --quick."""
 
     prepare: Prepare
     states: tuple[State, ...] = STATES
+    long: bool = False
 
 
 def always(bound: float, of: Literal["ratio", "value"] = "ratio") -> dict[State, Target]:

@@ -28,7 +28,7 @@ _PACKAGES: Final = (
     "pydantic",
     "uvloop",
 )
-_WIDTH: Final = 120
+_WIDTH: Final = 150
 _VERDICT: Final = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}
 
 
@@ -74,7 +74,7 @@ def print_table(results: Sequence[Result], about: dict[str, Any]) -> None:
         f"{about['seconds']:.0f} s · medians, with the quartiles of the ratio over the rounds"
     )
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("figure")
+    table.add_column("figure", no_wrap=not console.is_terminal)
     table.add_column("state")
     for column in ("subject", "floor", "ratio", "target"):
         table.add_column(column, justify="right")

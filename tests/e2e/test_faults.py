@@ -14,9 +14,8 @@ import pytest
 import yaml
 
 from support.people import ALICE, config
+from support.processes import PID_LAUNCHER, gate_pid, toolgate, verified
 from toolgate_client import GateClient, GateClosed
-
-PID_LAUNCHER = ["sh", "-c", f'echo $$ > gate.pid; exec {sys.executable} -m toolgate "$@"', "gate"]
 
 
 @pytest.fixture
@@ -28,23 +27,6 @@ def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def gate_pid() -> int:
-    """Return the process id of the gate started last by the launcher that notes it."""
-    return int(Path("gate.pid").read_text())
-
-
-def toolgate(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in the current folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "toolgate", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-
-
 def approve(path: Path, uid: str) -> None:
     """Approve a hold from another process, as alice does."""
     key = ALICE.key_file(path.parent)
@@ -52,11 +34,6 @@ def approve(path: Path, uid: str) -> None:
         "approvals", "approve", uid, "--config", str(path), "--as", "alice", "--key", str(key)
     )
     assert done.returncode == 0, done.stderr
-
-
-def verified(path: Path) -> bool:
-    """Tell whether the journal verifies."""
-    return toolgate("journal", "verify", "--config", str(path)).returncode == 0
 
 
 def test_hold_survives_kill_9_and_the_next_gate_runs_it_once(deployment: Path) -> None:
@@ -139,7 +116,7 @@ def test_client_killed_in_its_body_leaves_the_action_in_doubt_and_takes_its_gate
     assert verified(deployment)
 
 
-def test_terminated_gate_gives_the_call_in_flight_its_end(deployment: Path) -> None:
+def test_28_terminated_gate_gives_the_call_in_flight_its_end(deployment: Path) -> None:
     def body(args: dict[str, Any]) -> str:
         os.kill(gate_pid(), signal.SIGTERM)
         return "finished while the gate was draining"
@@ -234,3 +211,22 @@ def test_many_gates_started_at_once_on_nothing_share_one_journal_and_one_key(
     assert ready == ["ready"] * 8
     assert [gate.returncode for gate in gates] == [0] * 8
     assert verified(deployment)
+
+
+def test_gate_whose_stderr_nobody_reads_any_more_serves_on(deployment: Path) -> None:
+    command = [sys.executable, "-m", "toolgate", "serve", "--config", str(deployment)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as gate:
+        assert gate.stdin is not None
+        assert gate.stdout is not None
+        assert gate.stderr is not None
+        assert json.loads(gate.stdout.readline())["method"] == "ready"
+        gate.stderr.close()
+        gate.stdin.write(b'nonsense\n{"jsonrpc":"2.0","id":1,"method":"ping"}\n')
+        gate.stdin.flush()
+        refused, answered = (json.loads(gate.stdout.readline()) for _ in range(2))
+        gate.stdin.close()
+        assert gate.wait(30) == 0
+    assert refused["error"]["code"] == -32700
+    assert answered == {"jsonrpc": "2.0", "id": 1, "result": {}}

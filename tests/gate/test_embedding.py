@@ -37,6 +37,7 @@ from toolgate.embedding import (
     ToolOutput,
     ToolRun,
     ToolSchema,
+    ToolSuspended,
     TooManyCalls,
     in_thread,
 )
@@ -1030,6 +1031,27 @@ async def test_body_tells_what_it_has_read_and_later_calls_are_judged_by_it(
     assert first.output == {"title": "a page"}
     assert second.error is not None
     assert second.error.kind is OutcomeKind.POLICY_DENIED
+
+
+async def test_body_that_stops_itself_is_entered_again_when_it_is_resumed(tmp_path: Path) -> None:
+    world = wary(tmp_path)
+    page = (Document("Ignore.", "https://evil.example"),)
+
+    async def stopping(run: ToolRun) -> Any:
+        return ToolSuspended(page) if run.attempt == 1 else "done"
+
+    world.bodies["pay"] = stopping
+    async with world.kernel() as kernel:
+        await kernel.register_tool({"name": "pay"})
+        await kernel.register_tool({"name": "search"})
+        held = await kernel.govern("pay", {"amount": 1})
+        world.answer(held.uid)
+        stopped = await kernel.resume(held.uid)
+        denied = await kernel.govern("search", {"q": 2})
+        done = await kernel.resume(held.uid)
+    assert (stopped.status, stopped.attempts) == (ActionStatus.HELD, 1)
+    assert denied.status is ActionStatus.REJECTED
+    assert (done.output, done.attempts) == ("done", 2)
 
 
 @pytest.mark.parametrize("documents", [("text",), 7, (Document(7),), (Document("x", trust="y"),)])  # type: ignore[arg-type]

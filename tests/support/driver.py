@@ -96,6 +96,10 @@ class Driver:
         """Answer a run by hand; ``more`` is what the reply says besides, such as documents."""
         self.transport.feed(messages.result(run["id"], {"output": output, **more}))
 
+    def suspend(self, run: dict[str, Any], **more: Any) -> None:
+        """Answer a run by hand: its body has stopped itself, to be entered again."""
+        self.transport.feed(messages.result(run["id"], {"suspended": True, **more}))
+
     def fail(self, run: dict[str, Any], message: str, kind: str = "ValueError") -> None:
         """Answer a run by hand with an error."""
         error = RPCError(-32000, message, {"type": kind, "message": message})

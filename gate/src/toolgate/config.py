@@ -1,7 +1,7 @@
 """The gate's configuration: what one deployment's file may say, and how it is loaded.
 
-The file is the operator's. What this version does not enforce is refused rather than ignored, so
-that nobody relies on a limit that is not there.
+The file is the operator's. A key that is not known is refused rather than ignored, so that nobody
+relies on a limit that is not there.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from toolgate.fields import (
     Globs,
     Name,
     Names,
+    Pointers,
     PositiveDuration,
     Section,
     Text,
@@ -50,16 +51,8 @@ from toolgate.sourcefile import (
     unusable_strings,
 )
 
-_UNSUPPORTED: Mapping[str, frozenset[str]] = {
-    "tools.*": frozenset({"redact"}),
-    "approvals": frozenset({"allow_unsigned"}),
-}
-"""Keys of the design that this version does not enforce, by the section they belong to."""
-
 Mode: TypeAlias = Literal["enforce", "observe"]
 """Whether what policy says is done, or only told."""
-
-NOT_SUPPORTED = "not supported by this version of toolgate: it would not be enforced"
 
 _REFERENCE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -148,7 +141,8 @@ class ToolEntry(Section):
 
     ``emits`` are labels that a session gets once the tool has run in it. ``timeout`` and
     ``cache_ttl`` are in seconds. ``retries`` is how often a failed call is attempted again, also
-    when no plan asks for it; where one does, the smaller number counts.
+    when no plan asks for it; where one does, the smaller number counts. ``redact`` are JSON
+    pointers to arguments that are secret.
     """
 
     level: Annotated[int, Field(ge=0, le=5)] = 3
@@ -162,6 +156,7 @@ class ToolEntry(Section):
     retries: Annotated[int, Field(ge=0, le=1000)] | None = None
     rate_limit: RateLimitEntry | None = None
     cache_ttl: Duration | None = None
+    redact: Pointers = ()
 
 
 class Signer(Section):
@@ -218,17 +213,24 @@ class Approver(Section):
 
 
 class ApprovalsSection(Section):
-    """Who may approve, and how holds behave when a rule does not say."""
+    """Who may approve, and how holds behave when a rule does not say.
+
+    With ``allow_unsigned`` a name is believed without a signature: for development.
+    """
 
     approvers: Annotated[tuple[Approver, ...], BeforeValidator(as_tuple)] = ()
     expires: Expiry = 900.0
     repeat: Literal["join", "ask"] = "join"
     remember_denial: bool = True
+    max_pending: Annotated[int, Field(ge=1)] = 1000
+    allow_unsigned: bool = False
 
     @field_validator("approvers")
     @classmethod
     def _one_person_each(cls, approvers: tuple[Approver, ...]) -> tuple[Approver, ...]:
         distinct(tuple(approver.id for approver in approvers))
+        if any(approver.id == "*" for approver in approvers):
+            raise ValueError("* is nobody's id: it stands for anybody where nothing is signed")
         keys: dict[str, str] = {}
         for approver in approvers:
             other = keys.setdefault("".join(approver.public_key.split()), approver.id)
@@ -286,11 +288,13 @@ class AgentEntry(Section):
 class LimitsSection(Section):
     """What the gate takes on at once: bytes per message, calls in flight, and time to drain.
 
-    ``max_concurrency`` is how many actions of one proposal may run at once.
+    ``max_waiting`` is how many calls may wait besides those in flight. ``max_concurrency`` is how
+    many actions of one proposal may run at once.
     """
 
     max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 * 1024 * 1024
     max_in_flight: Annotated[int, Field(ge=1)] = 256
+    max_waiting: Annotated[int, Field(ge=1)] = 10_000
     max_concurrency: Annotated[int, Field(ge=1)] = 16
     drain: Duration = 10.0
 
@@ -388,20 +392,10 @@ def _validate(source: SourceFile, folder: Path, environment: Mapping[str, str]) 
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             location = tuple(part for part in detail["loc"] if part != "[key]")
-            unsupported = _is_unsupported(location)
-            problems.add(location, NOT_SUPPORTED if unsupported else message(detail))
+            problems.add(location, message(detail))
     if config is None or problems:
         raise ConfigError(source.name, list(problems))
     return config
-
-
-def _is_unsupported(location: Location) -> bool:
-    if not location:
-        return False
-    *section, key = location
-    if len(section) == 2 and section[0] == "tools":
-        section[1] = "*"
-    return key in _UNSUPPORTED.get(".".join(map(str, section)), ())
 
 
 def _substitute(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from toolgate.config import GateConfig
 from toolgate.errors import ApprovalError, ConfigError, SchemaError
-from toolgate.signatures.keys import load_public_key, public_key_text
+from toolgate.signatures.keys import load_private_key, load_public_key, public_key_text
 from toolgate.sourcefile import Problems
 from toolgate.validation import compile_schema
 
@@ -41,3 +42,21 @@ def pinned_keys(config: GateConfig) -> Mapping[str, Ed25519PublicKey]:
     if problems:
         raise ConfigError(config.source.name, list(problems))
     return pinned
+
+
+def signing_key(
+    pinned: Mapping[str, Ed25519PublicKey], approver: str, key_file: Path
+) -> Ed25519PrivateKey:
+    """Return the private key of an approver, which is the one that the config pins.
+
+    Raises :class:`ApprovalError`.
+    """
+    key = load_private_key(key_file)
+    public = pinned.get(approver)
+    if public is None:
+        raise ApprovalError(
+            f"no approver named {approver!r} is in the config (approvals.approvers)"
+        )
+    if public_key_text(public) != public_key_text(key.public_key()):
+        raise ApprovalError(f"{key_file} is not the key that the config pins for {approver}")
+    return key

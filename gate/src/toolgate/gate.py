@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from toolgate import __version__, jsonvalue
+from toolgate import __version__, faults, jsonvalue
 from toolgate.config import GateConfig
 from toolgate.errors import JournalError, JournalTampered, SchemaError
 from toolgate.ir import ActionProposal, CostTarget, ToolSchema
@@ -18,7 +19,7 @@ from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.engine import ToolRun
 from toolgate.kernel.past import Document
 from toolgate.kernel.recording import Unrecorded
-from toolgate.kernel.result import ToolError, ToolLost, ToolOutput, ToolReply
+from toolgate.kernel.result import ToolError, ToolLost, ToolOutput, ToolReply, ToolSuspended
 from toolgate.kernel.steps import KeyConflict
 from toolgate.kernel.tools import ToolConflict
 from toolgate.runtime import Runtime
@@ -100,7 +101,7 @@ class Gate:
                 "warnings": self._warnings(),
             },
         )
-        self.runtime.reloader.watch()
+        self.runtime.watch()
         await self._closed.wait()
         await self._transport.close()
 
@@ -119,6 +120,7 @@ class Gate:
         self, identifier: RequestId, method: str, params: dict[str, JSONValue]
     ) -> JSONValue:
         """Answer one request of the client."""
+        faults.hit("request.read")
         serve = self._methods.get(method)
         if serve is None:
             raise RPCError(ErrorCode.METHOD_NOT_FOUND, f"there is no method {method!r}")
@@ -252,6 +254,7 @@ class Gate:
 
     async def _resume(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Resume, params)
+        faults.hit("resume.read")
         wait = None if asked.wait_ms is None else asked.wait_ms / 1000
         call = self._admit_request(identifier)
         try:
@@ -354,7 +357,7 @@ class Gate:
         warnings = self.runtime.warnings
         for warning in warnings:
             log(f"warning: {warning}")
-        return list(warnings)
+        return [*faults.warnings(), *warnings]
 
     def _refuse_when_closing(self) -> None:
         if self._closing is not None:
@@ -362,11 +365,18 @@ class Gate:
 
     def _admit_request(self, identifier: RequestId) -> _Call:
         self._refuse_when_closing()
-        limit = self._config.limits.max_in_flight
-        if self.runtime.engine.in_flight >= limit:
+        limits = self._config.limits
+        if self.runtime.engine.in_flight >= limits.max_in_flight:
             raise RPCError(
                 ErrorCode.TOO_MANY_IN_FLIGHT,
-                f"{limit} calls are in flight already (limits.max_in_flight); wait for one to end",
+                f"{limits.max_in_flight} calls are in flight already (limits.max_in_flight); wait "
+                "for one to end",
+            )
+        if len(self._calls) >= limits.max_in_flight + limits.max_waiting:
+            raise RPCError(
+                ErrorCode.TOO_MANY_IN_FLIGHT,
+                f"{limits.max_waiting} calls wait already, besides those in flight "
+                "(limits.max_waiting); wait for one to end",
             )
         call = _Call(asyncio.get_running_loop().create_future())
         if identifier in self._cancelled_early:
@@ -380,13 +390,21 @@ class Gate:
             await self._closed.wait()
             return
         self._closing = reason
+        faults.hit("shutdown.begun")
         await self.runtime.engine.drain(drain)
+        faults.hit("shutdown.drained")
         own = asyncio.current_task()
         others = [task for task in self.peer.serving if task is not own]
         if others:
-            await asyncio.wait(others, timeout=_LAST_WORDS)
+            _, late = await asyncio.wait(others, timeout=_LAST_WORDS)
+            if late:
+                # Their bodies began while the others were drained.
+                await self.runtime.engine.drain(0)
+                await asyncio.wait(late, timeout=_LAST_WORDS)
+        await self.runtime.engine.recorder.finish(_LAST_WORDS)
         try:
             self.runtime.close(reason)
+            faults.hit("shutdown.ended")
         except JournalError as error:
             log(f"the end of this run could not be journaled: {error}")
         finally:
@@ -413,13 +431,16 @@ class Gate:
 
 
 _LAST_WORDS = 5.0
-"""Seconds for the calls in flight to be answered once their bodies have been given an end."""
+"""Seconds for the calls in flight to be answered once their bodies have been given an end.
+
+As many are given to the ends that could not be recorded."""
 
 
 def log(line: str) -> None:
-    """Tell people something, on stderr."""
-    sys.stderr.write(f"toolgate: {line}\n")
-    sys.stderr.flush()
+    """Tell people something, on stderr; calls go on where nobody reads that any more."""
+    with suppress(OSError):
+        sys.stderr.write(f"toolgate: {line}\n")
+        sys.stderr.flush()
 
 
 def _plan(proposal: dict[str, JSONValue], *where: str) -> ActionProposal:
@@ -439,13 +460,16 @@ def _tool_reply(reply: Reply | None) -> ToolReply:
             kind if isinstance(kind, str) else "Exception",
             retryable=data.get("retryable") is not False,
         )
-    if not isinstance(reply.result, dict) or "output" not in reply.result:
-        return ToolError("the client's reply to run_tool has no `output`", "ProtocolError")
-    output, sent = reply.result["output"], reply.result.get("documents")
-    if sent is None:
-        return ToolOutput(output)
+    suspended = isinstance(reply.result, dict) and reply.result.get("suspended") is True
+    if not isinstance(reply.result, dict) or suspended is ("output" in reply.result):
+        told = "the client's reply to run_tool has neither `output` nor `suspended`, or both"
+        return ToolError(told, "ProtocolError")
+    sent = reply.result.get("documents")
     try:
-        return ToolOutput(output, _documents(sent))
+        documents = () if sent is None else _documents(sent)
+        return (
+            ToolSuspended(documents) if suspended else ToolOutput(reply.result["output"], documents)
+        )
     except RPCError as error:
         told = f"the client's reply to run_tool has wrong documents: {error.message}"
         return ToolError(told, "ProtocolError")

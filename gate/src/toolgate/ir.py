@@ -245,6 +245,8 @@ class Outcome:
     """The action's name in its proposal; ``None``: it is a single call, named by its uid."""
     proposal: ProposalResult | None = None
     """How the action's proposal stands, when it was brought on with the action."""
+    edited_args: dict[str, JSONValue] | None = None
+    """The arguments that an approver has put in the place of the caller's; ``None``: nobody has."""
 
     def to_json(self) -> dict[str, JSONValue]:
         """Return the wire's shape: optional fields are left out, never null.
@@ -271,6 +273,8 @@ class Outcome:
             shape["decision"] = self.decision
         if self.duration_ms is not None:
             shape["duration_ms"] = self.duration_ms
+        if self.edited_args is not None:
+            shape["edited_args"] = self.edited_args
         if self.proposal is not None:
             shape["proposal"] = self.proposal.to_json()
         return shape

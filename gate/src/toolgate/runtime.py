@@ -18,7 +18,7 @@ from toolgate.errors import JournalTampered
 from toolgate.ir import Action, ActionProposal, CostTarget, Outcome, ProposalResult, ToolSchema
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Journal, Transaction
-from toolgate.journal.opening import open_journal
+from toolgate.journal.opening import exposures, open_journal
 from toolgate.journal.records import ActionRecord, ProposalRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import checkpoints, past
@@ -30,7 +30,7 @@ from toolgate.kernel.past import Document
 from toolgate.kernel.places import proposal_uid
 from toolgate.kernel.plan_steps import PlanSteps
 from toolgate.kernel.plans import Plans
-from toolgate.kernel.records import Call, content_digest
+from toolgate.kernel.records import Call, content_digest, redactor_of
 from toolgate.kernel.reload import Reloader, loaded
 from toolgate.kernel.session import open_session
 from toolgate.kernel.step import Settings
@@ -76,7 +76,9 @@ class Runtime:
             join_repeats=config.approvals.repeat == "join",
             remember_denial=config.approvals.remember_denial,
             max_concurrency=config.limits.max_concurrency,
+            max_pending=config.approvals.max_pending,
             approvers=pinned_keys(config),
+            allow_unsigned=config.approvals.allow_unsigned,
         )
         self._journal: Journal = open_journal(config)
         self.tools = ToolRegistry(
@@ -86,8 +88,10 @@ class Runtime:
             policy,
             Capabilities(config.capabilities),
             self.tools,
+            redactor_of(config, self._journal.reader),
             config.agent.id,
             config.agent.framework,
+            settings.approvers,
         )
         allowance = Allowance(config.project, config.budget.proposal, config.budget.session)
         run, alive = self._journal.run, self._journal.liveness.alive
@@ -116,7 +120,14 @@ class Runtime:
         warnings = list(self.policy.warnings)
         if isinstance(self.config.journal, MemoryJournal):
             warnings.append(MEMORY_WARNING)
+        else:
+            warnings += exposures(self.config.journal.path)
         return warnings
+
+    def watch(self) -> None:
+        """Watch what changes without a call: the policy document, and the deadlines of holds."""
+        self.reloader.watch()
+        self.engine.expiry.start()
 
     async def register_tool(self, declared: ToolSchema) -> RegisteredTool:
         """Register a tool; the same again changes nothing.
@@ -150,15 +161,18 @@ class Runtime:
     ) -> Outcome:
         """Govern one call of a tool: see :meth:`Engine.govern`. ``timeout`` is in seconds."""
         args_json = jsonvalue.canonical(args)
+        redaction = self._judge.redactor.unchecked(tool, args)
+        keyed = None if redaction is None else redaction.keyed
         call = Call(
             tool=tool,
             args=args,
             args_json=args_json,
-            content=content_digest(tool, args_json),
+            content=content_digest(tool, args_json, keyed=keyed),
             idempotency_key=idempotency_key,
             timeout=timeout,
             parent=parent,
             metadata=metadata,
+            redaction=redaction,
         )
         outcome = await self.engine.govern(call, request, cancelled)
         if idempotency_key is not None:

@@ -243,7 +243,7 @@ def test_a_tool_whose_arguments_have_no_schema_is_refused(gate: GateClient) -> N
 
 
 class EditingGate:
-    """Stands for a gate whose approver edited the arguments: this gate cannot do that yet."""
+    """Stands for a gate whose approver edited the arguments."""
 
     def __init__(self, **edits: Any) -> None:
         self.edits = edits

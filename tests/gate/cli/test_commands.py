@@ -299,6 +299,35 @@ def test_check_takes_the_config_as_other_commands_do(tmp_path: Path) -> None:
     assert "TOOLGATE_CONFIG" in none.stderr
 
 
+def test_check_says_of_each_tool_what_is_settled_and_what_else_decides(tmp_path: Path) -> None:
+    rules = [
+        {"id": "all", "tools": ["*"], "effect": "allow"},
+        {"id": "two", "tools": ["*"], "when": "args.n > state.most", "effect": "deny"},
+        {
+            "id": "out",
+            "tools": ["*"],
+            "when": '"egress" in tool.labels && "untrusted" in session.labels',
+            "effect": "hold",
+        },
+    ]
+    tools = {"post": {"level": 3, "labels": ["egress"]}, "pay": {"level": 3}}
+    path = str(deployment(tmp_path, tools=tools, policy={"rules": [rules[0], rules[2]]}))
+    told = toolgate("check", path, folder=tmp_path).stdout
+    [pay] = [row for row in told.split("\n") if row.startswith("│ pay ")]
+    assert "allow: rule all allows pay" in pay
+    [post] = [row for row in told.split("\n") if row.startswith("│ post ")]
+    assert "depends on session.labels: hold where out matches; else allow: rule all allows" in post
+    path = str(deployment(tmp_path, tools=tools, policy={"rules": rules}))
+    told = toolgate("check", path, "--json", folder=tmp_path).stdout
+    verdict = json.loads(told)["tools"]["post"]["verdict"]
+    assert verdict["depends_on"] == ["args.n", "state.most", "session.labels"]
+    assert [(item["effect"], item["rules"]) for item in verdict["outcomes"]] == [
+        ("deny", ["two"]),
+        ("hold", ["out"]),
+        ("allow", ["all"]),
+    ]
+
+
 def test_explaining_a_tool_that_the_config_does_not_name_says_so(tmp_path: Path) -> None:
     path = str(deployment(tmp_path, tools={"pay": {"level": 3}}))
     note = "the config does not name this tool"

@@ -72,6 +72,18 @@ def in_terminal(folder: Path, columns: int, *arguments: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode()).replace("\r\n", "\n")
 
 
+def test_explanation_is_fitted_into_a_terminal_and_whole_in_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "gate.yaml").write_text(yaml.safe_dump(LONG_CONFIG))
+    ask = ("policy", "explain", "--tool", "pay", "--args", '{"to": "' + "word " * 40 + '"}')
+    rows = in_terminal(tmp_path, 80, *ask).split("\n")
+    assert max(map(len, rows)) <= 80
+    start = next(at for at, row in enumerate(rows) if row.startswith("  money (hold): a person"))
+    assert rows[start + 1].startswith("        ")
+    assert "and the end" in " ".join(" ".join(rows[start : start + 8]).split())
+    told = piped(tmp_path, *ask).stdout.split("\n")
+    assert f"  money (hold): {LONG.strip()}" in told
+
+
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)

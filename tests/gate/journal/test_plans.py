@@ -18,6 +18,7 @@ from support.people import ALICE, config
 from toolgate.cli.app import app
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Transaction
+from toolgate.journal.names import removals_name
 from toolgate.journal.opening import inspect_journal, open_journal
 from toolgate.journal.records import (
     ActionRecord,
@@ -62,6 +63,11 @@ def changed(tx: Transaction, key: str, value: bytes | None, about: str | None = 
     """Write a key of the session's state."""
     seq = said(tx, EventKind.STATE_CHANGED, about, changes=[{"key": key}])
     tx.put(StateRecord(SESSION, key, value, seq, seq))
+
+
+def unlabelled(tx: Transaction, label: str, added: int) -> None:
+    """Say that a label was taken away, which was added at a place in the log."""
+    said(tx, EventKind.LABEL_REMOVED, removals_name(SESSION), label=label, added=added)
 
 
 def history(tx: Transaction) -> None:
@@ -172,9 +178,9 @@ ASTRAY: dict[str, tuple[Step, str]] = {
     "state after the log's end": (state(3, 999), "999, which is missing"),
     "state written by no such event": (state(999, 3), "999, which is missing"),
     "state before the log": (state(0, 3), "event 0, which is missing"),
-    "state written by a call": (state(6, 3), "did not write"),
-    "state written with another key": (state(5, 3), "did not write"),
-    "state standing at a call": (state(3, 6), "stands at event 6"),
+    "state written by a call": (state(7, 3), "did not write"),
+    "state written with another key": (state(6, 3), "did not write"),
+    "state standing at a call": (state(3, 7), "stands at event 7"),
     "state of another session": (
         lambda tx: (opened(tx, "other"), state(3, tx.seq)(tx)),
         "which is of another session",
@@ -187,7 +193,10 @@ ASTRAY: dict[str, tuple[Step, str]] = {
         lambda tx: tx.put(ResultRecord(SESSION, "d", "nobody", 1, 3)),
         "is of no action",
     ),
-    "usage after the log's end": (lambda tx: tx.put(UsageRecord("x", b"", 999)), "the usage of x"),
+    "usage after the log's end": (
+        lambda tx: tx.put(UsageRecord("x", b"", 999)),
+        "the limit x stands",
+    ),
     "checkpoint that no event saved": (
         lambda tx: tx.insert(CheckpointRecord("c2", SESSION, "n", b"{}", 1, 3)),
         "checkpoint c2",
@@ -213,6 +222,14 @@ ASTRAY: dict[str, tuple[Step, str]] = {
     "label that no event added": (
         lambda tx: tx.insert(LabelRecord(SESSION, "web", 1, tx.seq)),
         "no event says that session s was given the label 'web'",
+    ),
+    "label taken away that was never added": (
+        lambda tx: unlabelled(tx, "web", 1),
+        "takes away a label that is not there",
+    ),
+    "label taken away of another time": (
+        lambda tx: unlabelled(tx, "untrusted", 1),
+        "takes away a label that is not there",
     ),
     "label added twice": (
         lambda tx: said(tx, EventKind.LABEL_ADDED, label="untrusted"),

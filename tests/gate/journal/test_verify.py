@@ -9,9 +9,9 @@ import pytest
 
 from support.driver import Driver
 from support.people import ALICE, config
-from toolgate.errors import JournalTampered
 from toolgate.journal.opening import inspect_journal
 from toolgate.journal.verify import Report, verify
+from toolgate.wire.messages import RPCError
 
 
 async def history(folder: Path) -> None:
@@ -84,23 +84,21 @@ async def test_hold_whose_row_was_deleted_is_missed(tmp_path: Path) -> None:
     assert "hold" in (verified(tmp_path).problem or "")
 
 
-async def test_key_that_ran_twice_because_its_row_was_away_is_found(tmp_path: Path) -> None:
+async def test_key_whose_row_is_away_runs_nothing_again_and_is_missed(tmp_path: Path) -> None:
     async with Driver(tmp_path, config()) as gate:
         await gate.tool("search", lambda args: "found")
         await gate.govern("search", {}, idempotency_key="k")
         with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
-            (row,) = db.execute("SELECT * FROM action").fetchall()
             db.execute("DELETE FROM action")
         db.close()
-        await gate.govern("search", {}, idempotency_key="k")
-    with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
-        (index,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'action_key'").fetchone()
-        db.execute("DROP INDEX action_key")
-        db.execute(f"INSERT INTO action VALUES ({','.join('?' * len(row))})", row)
-        db.execute(index.replace("UNIQUE ", ""))
-    db.close()
-    with pytest.raises(JournalTampered, match="action_key"):
-        verified(tmp_path)
+        with pytest.raises(RPCError, match="key 'k' is taken"):
+            await gate.govern("search", {}, idempotency_key="k")
+    async with Driver(tmp_path, config()) as later:
+        await later.tool("search", lambda args: "found")
+        with pytest.raises(RPCError, match="key 'k' is taken"):
+            await later.govern("search", {}, idempotency_key="k")
+    assert (len(gate.ran), later.ran) == (1, [])
+    assert "is missing" in (verified(tmp_path).problem or "")
 
 
 async def test_first_wrong_event_is_named(tmp_path: Path) -> None:

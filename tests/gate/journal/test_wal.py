@@ -47,7 +47,7 @@ def test_write_after_a_checkpoint_begins_the_wal_anew(tmp_path: Path) -> None:
 
 def test_wal_of_a_long_run_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     length = 1 << 18
-    monkeypatch.setattr("toolgate.journal.sqlite.CHECKPOINT_BYTES", length)
+    monkeypatch.setattr("toolgate.journal.connection.CHECKPOINT_BYTES", length)
     monkeypatch.setattr("toolgate.journal.database.CHECKPOINT_BYTES", length)
     journal, store = started(tmp_path / "j.db")
     longest = 0

@@ -6,7 +6,10 @@ Exit codes: 0 fine, 1 the answer is no, 2 wrong use or bad input.
 from __future__ import annotations
 
 import io
+import os
 import sys
+
+from toolgate import faults
 
 _SERVE_ARGUMENTS = 3
 _CANNOT_TELL = 2
@@ -14,6 +17,11 @@ _CANNOT_TELL = 2
 
 def main() -> None:
     """Run the command line and exit."""
+    try:
+        faults.arm(os.environ)
+    except faults.FaultError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(_CANNOT_TELL)
     arguments = sys.argv[1:]
     if len(arguments) == _SERVE_ARGUMENTS and arguments[:2] == ["serve", "--config"]:
         # What clients start: it must be ready soon, and needs none of the terminal's libraries.

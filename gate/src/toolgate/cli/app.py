@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from toolgate import __version__
-from toolgate.cli import agents, analysis, approvals, journal, keys, policy, proposals_list
+from toolgate.cli import (
+    actions,
+    agents,
+    analysis,
+    approvals,
+    journal,
+    keys,
+    labels,
+    policy,
+    proposals_list,
+)
 from toolgate.cli.check import check
 from toolgate.cli.schema import schema
 from toolgate.cli.serve import serve as run_gate
@@ -19,10 +29,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(actions.app, name="actions")
 app.add_typer(agents.app, name="agents")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(journal.app, name="journal")
 app.add_typer(keys.app, name="keys")
+app.add_typer(labels.app, name="labels")
 app.add_typer(policy.app, name="policy")
 app.add_typer(proposals_list.app, name="proposals")
 app.command()(check)

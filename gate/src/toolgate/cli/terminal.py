@@ -38,6 +38,10 @@ ConfigOption: TypeAlias = Annotated[
     ),
 ]
 JSONOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+AsOption: TypeAlias = Annotated[str, typer.Option("--as", metavar="ID", help="Who signs it.")]
+KeyOption: TypeAlias = Annotated[
+    Path, typer.Option("--key", metavar="FILE", help="The private key of the one who signs.")
+]
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -86,6 +90,14 @@ def print_json(value: JSONValue) -> None:
 def print_text(text: str) -> None:
     """Print a text that is safe to print exactly as it is, for a file or a pipe too."""
     sys.stdout.write(text + "\n")
+
+
+def print_line(line: Text) -> None:
+    """Print one line: with its colours in a terminal, plain and whole elsewhere."""
+    if in_terminal():
+        console.print(line, no_wrap=True)
+    else:
+        print_text(_plain(line).rstrip())
 
 
 def in_terminal() -> bool:

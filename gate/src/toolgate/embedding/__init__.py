@@ -39,7 +39,7 @@ from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.engine import ToolRun
 from toolgate.kernel.past import Document
 from toolgate.kernel.recording import Unrecorded
-from toolgate.kernel.result import ToolOutput
+from toolgate.kernel.result import ToolOutput, ToolSuspended
 from toolgate.kernel.steps import KeyConflict
 from toolgate.kernel.tools import ToolConflict
 from toolgate.policy.contracts import Contract
@@ -81,6 +81,7 @@ __all__ = [
     "ToolOutput",
     "ToolRun",
     "ToolSchema",
+    "ToolSuspended",
     "ToolgateError",
     "Unrecorded",
     "Verification",

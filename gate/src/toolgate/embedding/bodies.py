@@ -20,15 +20,17 @@ from toolgate.errors import JSONError
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.engine import RequestId, ToolRun
 from toolgate.kernel.past import Document
-from toolgate.kernel.result import ToolError, ToolOutput, ToolReply
+from toolgate.kernel.result import ToolError, ToolOutput, ToolReply, ToolSuspended
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Executor: TypeAlias = Callable[[ToolRun], Awaitable[JSONValue | ToolOutput]]
+Executor: TypeAlias = Callable[[ToolRun], Awaitable[JSONValue | ToolOutput | ToolSuspended]]
 """Runs one body and returns its output, which is JSON; what it raises is the body's failure.
 
-With a :class:`~toolgate.kernel.result.ToolOutput` it tells, too, what content the body has read.
+With a :class:`~toolgate.kernel.result.ToolOutput` it tells, too, what content the body has read; a
+:class:`~toolgate.kernel.result.ToolSuspended` says that the body has stopped itself, to be entered
+again when its action is resumed.
 """
 
 
@@ -56,7 +58,7 @@ class _Exited:
 @dataclasses.dataclass(slots=True)
 class _Body:
     order: ToolRun
-    task: asyncio.Task[JSONValue | ToolOutput | _Exited]
+    task: asyncio.Task[JSONValue | ToolOutput | ToolSuspended | _Exited]
     cancelled: str | None = None
     """Why it was asked to stop, if it was."""
 
@@ -103,7 +105,7 @@ class Bodies:
         """Take no notice any more of how bodies end."""
         self._closed = True
 
-    async def _body(self, order: ToolRun) -> JSONValue | ToolOutput | _Exited:
+    async def _body(self, order: ToolRun) -> JSONValue | ToolOutput | ToolSuspended | _Exited:
         try:
             # Here and not in run(): what a plain function raises is a body's failure too.
             return await self._execute(order)
@@ -138,6 +140,8 @@ def _reply(body: _Body) -> ToolReply:
         return ToolError(_said(error), type(error).__name__)
     documents: tuple[Document, ...] = ()
     try:
+        if isinstance(result, ToolSuspended):
+            return ToolSuspended(tuple(map(own_document, result.documents)))
         if isinstance(result, ToolOutput):
             documents = tuple(map(own_document, result.documents))
             result = result.output

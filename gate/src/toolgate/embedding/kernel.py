@@ -44,7 +44,7 @@ _PAGE = 500
 
 
 class TooManyCalls(ToolgateError):
-    """``limits.max_in_flight`` calls are under way; nothing was proposed."""
+    """``limits.max_in_flight`` calls are under way, or too many wait; nothing was proposed."""
 
 
 class Kernel:
@@ -90,6 +90,7 @@ class Kernel:
         self._runtime: Runtime | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._numbers = itertools.count(1)
+        self._admitted = 0
         self._calls = Calls(self._bodies)
 
     # -- beginning and end -------------------------------------------------------------------------
@@ -103,7 +104,7 @@ class Kernel:
             raise ToolgateError("a kernel is opened once: make another one")
         self._runtime = Runtime(self._config, self._bodies)
         self._loop = asyncio.get_running_loop()
-        self._runtime.reloader.watch()
+        self._runtime.watch()
         return self
 
     async def __aexit__(
@@ -138,8 +139,7 @@ class Kernel:
             await engine.drain(0)
             self._bodies.close()
             await self._calls.quiet(LAST_WORDS)
-            if engine.recorder.under_way:
-                await asyncio.wait(engine.recorder.under_way, timeout=PATIENCE)
+            await engine.recorder.finish(PATIENCE)
         finally:
             self._bodies.close()
             draining.cancel()
@@ -393,12 +393,21 @@ class Kernel:
             self._bodies.cancel_call(request)
 
         async def admitted() -> T:
-            limit = self._config.limits.max_in_flight
-            if runtime.engine.in_flight >= limit:
+            limits = self._config.limits
+            if runtime.engine.in_flight >= limits.max_in_flight:
                 raise TooManyCalls(
-                    f"{limit} calls are in flight already (limits.max_in_flight); wait for one to "
-                    "end"
+                    f"{limits.max_in_flight} calls are in flight already (limits.max_in_flight); "
+                    "wait for one to end"
                 )
-            return await start(runtime, request, cancelled)
+            if self._admitted >= limits.max_in_flight + limits.max_waiting:
+                raise TooManyCalls(
+                    f"{limits.max_waiting} calls wait already, besides those in flight "
+                    "(limits.max_waiting); wait for one to end"
+                )
+            self._admitted += 1
+            try:
+                return await start(runtime, request, cancelled)
+            finally:
+                self._admitted -= 1
 
         return await self._calls.do(runtime, admitted(), on_cancel)

@@ -29,6 +29,10 @@ class JournalKey:
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
 
+    def derived(self, purpose: str) -> JournalKey:
+        """Return a key for another purpose: what is made with it tells nothing of this one's."""
+        return JournalKey(self.mac(b"derived key\n" + purpose.encode()))
+
     def mac(self, message: bytes) -> bytes:
         """Return HMAC-SHA256 of ``message``: 32 bytes."""
         inner = self._inner.copy()
@@ -55,7 +59,15 @@ def event_hash(
 
 
 def hash_of(event: Event) -> bytes:
-    """Recompute an event's hash from everything else in its row."""
+    """Recompute an event's hash from everything else in its row.
+
+    The answer is no hash at all for a row that no gate writes and whose hash would be another
+    row's: with an empty text where nothing stands, or a separator inside a field.
+    """
+    if event.session == "" or event.action == "" or _SEPARATOR in (event.session or ""):
+        return b""
+    if _SEPARATOR in event.run or _SEPARATOR in event.kind or _SEPARATOR in (event.action or ""):
+        return b""
     return event_hash(
         event.prev,
         event.seq,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
+import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from toolgate import clock, faults
 from toolgate.errors import JournalError, JournalTampered, JournalUnavailable
 from toolgate.journal.schema import (
     MIGRATIONS,
@@ -23,6 +27,10 @@ CHECKPOINT_BYTES: Final = 16 << 20
 """The WAL is copied back into the database, and begun anew, once it is about this long."""
 PAGE_BYTES: Final = 2048
 """A commit writes whole pages, a few hundred bytes on each: small ones make it cheaper."""
+OPEN_PATIENCE: Final = 10.0
+"""Seconds to wait for others who make or upgrade the same journal."""
+OPEN_RETRY: Final = 0.01
+"""Seconds between two tries to open it."""
 CHECKPOINT_PATIENCE: Final = 0.02
 """Seconds that the end of a checkpoint may wait for a writer or make writers wait for a reader."""
 
@@ -71,29 +79,42 @@ def open_database(path: Path | None, *, power: bool, create: bool) -> sqlite3.Co
     if path is not None:
         _prepare_file(path, create=create)
     with Translated(f"opened at {path}" if path is not None else "opened"):
-        db = sqlite3.connect(
-            str(path) if path is not None else ":memory:",
-            isolation_level=None,
-            timeout=5.0,
-            cached_statements=64,
-            check_same_thread=False,
-        )
-        try:
-            db.execute("PRAGMA trusted_schema = OFF")
-            db.execute(f"PRAGMA synchronous = {'FULL' if power else 'NORMAL'}")
-            db.execute("PRAGMA wal_autocheckpoint = 0")
-            # A WAL that is begun anew is cut to just below the length at which it is looked at.
-            db.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES * 15 // 16}")
-            if create:
-                db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-                db.execute("PRAGMA journal_mode = WAL")
-            _migrate(db, path, create=create)
-            db.set_authorizer(authorize)
-            # From here on a lock that is held is waited for by the caller, never inside SQLite.
-            db.execute("PRAGMA busy_timeout = 0")
-        except BaseException:
-            db.close()
-            raise
+        patience = time.monotonic() + OPEN_PATIENCE
+        while True:
+            try:
+                return _connect(path, power=power, create=create)
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait for others who make the same new file a WAL database.
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > patience:
+                    raise
+                clock.pause(OPEN_RETRY)
+
+
+def _connect(path: Path | None, *, power: bool, create: bool) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        str(path) if path is not None else ":memory:",
+        isolation_level=None,
+        timeout=5.0,
+        cached_statements=64,
+        check_same_thread=False,
+    )
+    try:
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute(f"PRAGMA synchronous = {'FULL' if power else 'NORMAL'}")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        # A WAL that is begun anew is cut to just below the length at which it is looked at.
+        db.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES * 15 // 16}")
+        if create:
+            db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            db.execute("PRAGMA journal_mode = WAL")
+        _migrate(db, path, create=create)
+        db.set_authorizer(authorize)
+        # From here on a lock that is held is waited for by the caller, never inside SQLite.
+        db.execute("PRAGMA busy_timeout = 0")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
@@ -142,7 +163,10 @@ def _migrate(db: sqlite3.Connection, path: Path | None, *, create: bool) -> None
                     db.execute(statement)
             version = number
         db.execute(f"PRAGMA user_version = {version}")
+        faults.hit("start.migrating")
+        faults.fail_store()
         db.execute("COMMIT")
+        faults.hit("start.migrated")
     if version > SCHEMA_VERSION:
         raise JournalError(
             f"the journal {path} has schema {version}, made by a newer Toolgate; this one "
@@ -176,14 +200,48 @@ def _schema_version(db: sqlite3.Connection) -> int:
 
 
 def _prepare_file(path: Path, *, create: bool) -> None:
-    """Make the file with mode 0600 before SQLite would make it with the umask's."""
+    """Make the file with mode 0600 before SQLite would make it with the umask's.
+
+    SQLite gives the files beside it (``-wal``, ``-shm``) the same mode.
+    """
     try:
         if create:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            make_folder(path.parent)
+            if not path.exists():
+                _make_file(path)
         elif not path.exists():
             raise JournalUnavailable(
                 f"there is no journal at {path}: has a gate run with this config?"
             )
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise JournalUnavailable(f"cannot open the journal {path}: it is not a regular file")
     except OSError as error:
         raise JournalUnavailable(f"cannot open the journal {path}: {error.strerror}") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, with mode 0700 whatever the umask."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    folder.chmod(0o700)
+
+
+def _make_file(path: Path) -> None:
+    # A file that is in use is never opened and closed here: closing it would take the locks away
+    # that SQLite holds on it elsewhere in this process.
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    finally:
+        os.unlink(temporary)

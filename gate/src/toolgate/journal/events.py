@@ -28,6 +28,8 @@ class EventKind(StrEnum):
     ACTION_EXECUTING = "action.executing"
     ACTION_RETRYING = "action.retrying"
     """A further attempt starts; the first is ``action.executing``."""
+    ACTION_SUSPENDED = "action.suspended"
+    """Its body has stopped itself, to be entered again."""
     ACTION_SUCCEEDED = "action.succeeded"
     ACTION_FAILED = "action.failed"
     ACTION_SKIPPED = "action.skipped"
@@ -38,6 +40,8 @@ class EventKind(StrEnum):
     ACTION_SETTLED = "action.settled"
     ACTION_COMPENSATED = "action.compensated"
     HOLD_OPENED = "hold.opened"
+    HOLD_EDITED = "hold.edited"
+    """Arguments that an approver put in the place of those that were held are the action's now."""
     HOLD_RELEASED = "hold.released"
     HOLD_REOPENED = "hold.reopened"
     HOLD_EXPIRED = "hold.expired"
@@ -47,11 +51,17 @@ class EventKind(StrEnum):
     STATE_CHANGED = "state.changed"
     STATE_ROLLED_BACK = "state.rolled_back"
     LABEL_ADDED = "label.added"
+    LABEL_REMOVED = "label.removed"
+    """An approver has taken it away; ``action`` is the name of the session's removals."""
     OBSERVATION_RECORDED = "observation.recorded"
     """Content came into the session: its digest, not the content."""
     CHECKPOINT_SAVED = "checkpoint.saved"
     CHECKPOINT_RESTORED = "checkpoint.restored"
     LIMIT_REACHED = "limit.reached"
+    LIMIT_COUNTED = "limit.counted"
+    """Something of a limit was used up; ``action`` is the limit's name."""
+    KEY_CLAIMED = "key.claimed"
+    """An idempotency key names an action or a proposal from now on; ``action`` is its name."""
     JOURNAL_TAMPERED = "journal.tampered"
     """A stored row did not verify; nothing was done on its word."""
 
@@ -61,7 +71,8 @@ class Event(NamedTuple):
 
     ``seq`` is its place in the whole log, ``n`` its place in the chain of its ``run`` (one
     process), both from 1 without a gap. ``at`` is microseconds since the epoch; ``data`` canonical
-    JSON. ``action`` is the uid of the action that it is about, or of the proposal.
+    JSON. ``action`` is the uid of the action that it is about, or of the proposal; or the name of
+    the limit, idempotency key or removed labels (:mod:`toolgate.journal.names`).
     """
 
     seq: int

@@ -12,11 +12,16 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
-from toolgate import clock
-from toolgate.errors import JournalError, JournalKeyError, JournalUnavailable
+from toolgate import clock, faults
+from toolgate.errors import (
+    JournalError,
+    JournalKeyError,
+    JournalTampered,
+    JournalUnavailable,
+)
 from toolgate.journal.chain import GENESIS, JournalKey
 from toolgate.journal.events import EventKind
 from toolgate.journal.liveness import Liveness
@@ -96,8 +101,10 @@ class Journal:
             tx.append(
                 EventKind.RUN_STARTED, {"pid": os.getpid(), "version": version, "run": self.run}
             )
+            faults.hit("run.started")
 
         self.write_now(started)
+        faults.hit("run.committed")
 
     def end(self, reason: str) -> None:
         """Journal the end of this run and close the store."""
@@ -117,13 +124,27 @@ class Journal:
         """Return a number that changes when another process has committed."""
         return self._store.version()
 
-    def last_approval(self) -> int:
-        """Return the number of the last approval received, 0 when there is none."""
-        return self._store.last_approval()
+    def approvals_after(self, seq: int) -> Iterator[tuple[int, str]]:
+        """Iterate over ``(number, hold)`` of the approvals received after the number ``seq``."""
+        while found := self._store.approvals_after(seq):
+            yield from found
+            seq = found[-1][0]
 
-    def approvals_after(self, seq: int) -> list[tuple[int, str]]:
-        """Return ``(number, hold)`` of every approval received after the number ``seq``."""
-        return self._store.approvals_after(seq)
+    def due(self, after: tuple[int, str], limit: int) -> list[tuple[int, str, str]]:
+        """Return ``(deadline, hold, action)`` of pending holds whose deadlines have passed.
+
+        They are in the order of their deadlines, then of their ids, those after a deadline and id,
+        at most ``limit``. Nothing about them is verified.
+        """
+        return self._store.due(after, self.now(), limit)
+
+    def next_deadline(self, after: tuple[int, str]) -> int | None:
+        """Return the first deadline (microseconds) of a pending hold after a deadline and id."""
+        return self._store.next_deadline(after)
+
+    def moved_on(self, holds: Iterable[str]) -> list[str]:
+        """Return those of these holds that are not pending any more, whoever moved them on."""
+        return self._store.moved_on(holds)
 
     def transact(self, function: Callable[[Transaction], T]) -> asyncio.Future[T]:
         """Run ``function`` in this turn's transaction; its result comes once it is durable.
@@ -153,14 +174,17 @@ class Journal:
         tx = self._transaction
         try:
             tx.open(self._n, self._prev, self.now())
+            faults.hit("transaction.begun")
             result = function(tx)
             tx.flush()
+            faults.hit("transaction.written")
             self._store.commit()
         except BaseException:
             tx.reset((0, 0, GENESIS))
             self._store.rollback()
             raise
         _, self._n, self._prev = tx.mark()
+        faults.hit("transaction.committed")
         return result
 
     def _flush(self) -> None:
@@ -188,6 +212,7 @@ class Journal:
         failed: list[tuple[_Unit[Any], BaseException]] = []
         try:
             tx.open(self._n, self._prev, self.now())
+            faults.hit("transaction.begun")
             alone = len(units) == 1
             for unit in units:
                 mark = tx.mark()
@@ -207,6 +232,7 @@ class Journal:
                 done.append((unit, result))
                 if not alone:
                     self._store.release_savepoint()
+            faults.hit("transaction.written")
             if done:
                 self._store.commit()
             else:
@@ -217,6 +243,7 @@ class Journal:
             _refuse(units, error)
             return
         _, self._n, self._prev = tx.mark()
+        faults.hit("transaction.committed")
         for unit, result in done:
             if not unit.future.done():
                 unit.future.set_result(result)
@@ -249,8 +276,16 @@ class Journal:
 
 
 def check_key(store: Store, key: JournalKey) -> None:
-    """Refuse a key that is not the journal's; raises :class:`JournalKeyError`."""
+    """Refuse a key that is not the journal's; raises :class:`JournalKeyError`.
+
+    Raises :class:`~toolgate.errors.JournalTampered` for a journal that does not say which it is.
+    """
     known = store.meta("key_id")
+    if known is None and store.last_seq():
+        raise JournalTampered(
+            "the journal has events, and does not say with which key it was made: its table meta "
+            "was changed"
+        )
     if known is not None and known != key.key_id:
         raise JournalKeyError(
             f"the journal was made with the key {known}, this is the key {key.key_id}: nothing in "

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from toolgate.errors import JournalKeyError
 from toolgate.journal.chain import JournalKey
+from toolgate.journal.database import make_folder
 
 _LENGTH = 32
 
@@ -59,7 +60,7 @@ def _create(path: Path) -> JournalKey:
     secret = secrets.token_bytes(_LENGTH)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
             file.write(base64.b64encode(secret) + b"\n")

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from toolgate.errors import JournalUnavailable
+from toolgate.journal.database import make_folder
 
 
 class Liveness:
@@ -23,8 +24,9 @@ class Liveness:
             return
         path = self._folder / f"{run}.lock"
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._folder)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.fchmod(fd, 0o600)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise JournalUnavailable(f"cannot lock {path}: {error.strerror}") from None

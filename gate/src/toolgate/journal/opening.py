@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
+from pathlib import Path
 
 from toolgate.config import (
     EnvKey,
@@ -12,7 +14,7 @@ from toolgate.config import (
     MemoryJournal,
     SqliteJournal,
 )
-from toolgate.errors import JournalUnavailable
+from toolgate.errors import JournalTampered, JournalUnavailable
 from toolgate.journal.chain import JournalKey
 from toolgate.journal.journal import Journal, Reader, check_key
 from toolgate.journal.key import key_from_env, key_from_file, random_key
@@ -30,10 +32,61 @@ def open_journal(config: GateConfig) -> Journal:
         store, liveness, key = SQLiteStore(None), Liveness(None), random_key()
     else:
         path = config.journal.path
+        _refuse_emptied(path)
         store = SQLiteStore(path, power=config.durability == "power")
-        liveness = Liveness(path.with_name(f"{path.name}-runs"))
-        key = _key(config.journal_key, create=store.meta("key_id") is None)
+        liveness = Liveness(runs_folder(path))
+        new = store.meta("key_id") is None and store.last_seq() == 0
+        key = _key(config.journal_key, create=new)
     return Journal(store, key, liveness)
+
+
+def exposures(journal: Path) -> list[str]:
+    """Return who else may read a journal, or put another one in its place, for people."""
+    found = []
+    try:
+        folder, file = journal.parent.stat(), journal.stat()
+    except OSError:
+        return []
+    mode = stat.S_IMODE(file.st_mode)
+    if mode & 0o077:
+        found.append(
+            f"the journal {journal} has mode {mode:04o}: others may read what the tools were given "
+            "and returned; chmod 600 it"
+        )
+    if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+        found.append(
+            f"anybody may write to {journal.parent}, and put another journal in the place of this "
+            "one; chmod 700 it"
+        )
+    return found
+
+
+def _refuse_emptied(path: Path) -> None:
+    """Refuse a file that gates have run on, and that has nothing in it: it would forget them all.
+
+    Raises :class:`~toolgate.errors.JournalTampered`.
+    """
+    # In this order: a gate that makes the journal at this moment makes the folder last, and one
+    # that closes it fills the database before the WAL goes.
+    runs = runs_folder(path)
+    if runs.is_dir() and not _size(path.with_name(f"{path.name}-wal")) and _size(path) == 0:
+        raise JournalTampered(
+            f"the journal {path} is empty, and gates have run on it: restore it; or, to begin "
+            f"anew, remove it and {runs}"
+        )
+
+
+def _size(path: Path) -> int | None:
+    """Return a file's size in bytes, ``None`` when it is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def runs_folder(journal: Path) -> Path:
+    """Return the folder of the locks by which the gates of a journal know that others live."""
+    return journal.with_name(f"{journal.name}-runs")
 
 
 @dataclass(frozen=True, slots=True)

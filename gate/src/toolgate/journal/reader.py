@@ -9,12 +9,16 @@ these bytes under the journal key (the order they are in is told in
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from toolgate import jsonvalue
 from toolgate.errors import JournalTampered
 from toolgate.journal.chain import JournalKey, hash_of
 from toolgate.journal.events import Event, EventKind
+from toolgate.journal.heads import Heads
+from toolgate.journal.names import key_name, removals_name
 from toolgate.journal.records import (
     TABLES,
     ActionRecord,
@@ -43,6 +47,11 @@ R = TypeVar(
     LabelRecord,
 )
 
+REMEMBERED_RESULTS = 10_000
+"""Of so many results it is remembered, while a gate runs, where they stand."""
+
+N = TypeVar("N", ActionRecord, ProposalRecord)
+
 
 class Reader:
     """Verified reading: every row is checked against its MAC before anybody sees it."""
@@ -51,6 +60,12 @@ class Reader:
         """``key`` must be the one the journal was made with (see :func:`check_key`)."""
         self.store = store
         self._mac = key.mac
+        self.redacting = key.derived("redaction").mac
+        """HMAC-SHA256 under the key for what is shown in place of secrets."""
+        self.heads = Heads(store, self._verified)
+        """Where the log says that a session's state was written."""
+        self._results: OrderedDict[tuple[str, str], int] = OrderedDict()
+        """Where the log stood when a result was remembered or forgotten, as far as was seen."""
 
     def action(self, uid: str) -> ActionRecord | None:
         """Return an action by its uid; raises :class:`JournalTampered`."""
@@ -58,10 +73,7 @@ class Reader:
 
     def action_by_key(self, project: str, agent: str, key: str) -> ActionRecord | None:
         """Return the action an idempotency key names; raises :class:`JournalTampered`."""
-        record = self._record(ActionRecord, self.store.action_by_key(project, agent, key))
-        if record is not None and record.idempotency_key != key:
-            raise JournalTampered(f"the action {record.uid} does not carry the key asked for")
-        return record
+        return self._named(ActionRecord, self.store.action_by_key, project, agent, key)
 
     def actions_of(self, proposal: str) -> list[ActionRecord]:
         """Return a proposal's actions that have a row, by uid; raises :class:`JournalTampered`.
@@ -95,6 +107,23 @@ class Reader:
         """Return proposals, by uid, in the order they came; one that does not verify says so."""
         return self._page(ProposalRecord, self.store.proposals(status, limit, after))
 
+    def actions(
+        self,
+        project: str,
+        status: str | None,
+        tool: str | None,
+        session: str | None,
+        limit: int,
+        after: str | None,
+        *,
+        newest_first: bool,
+    ) -> list[tuple[str, ActionRecord | JournalTampered]]:
+        """Return a project's actions, by uid; one that does not verify says so."""
+        rows = self.store.actions(
+            project, status, tool, session, limit, after, newest_first=newest_first
+        )
+        return self._page(ActionRecord, rows)
+
     def session(self, session: str) -> SessionRecord | None:
         """Return a session; raises :class:`JournalTampered`."""
         return self._get(SessionRecord, session)
@@ -108,10 +137,7 @@ class Reader:
 
         Proposals' keys and single actions' keys do not meet: the same key may name one of each.
         """
-        record = self._record(ProposalRecord, self.store.proposal_by_key(project, agent, key))
-        if record is not None and record.idempotency_key != key:
-            raise JournalTampered(f"the proposal {record.uid} does not carry the key asked for")
-        return record
+        return self._named(ProposalRecord, self.store.proposal_by_key, project, agent, key)
 
     def proposals_named(self, proposal_id: str) -> list[ProposalRecord]:
         """Return the proposals that have this id of their proposers', in the order they came.
@@ -130,22 +156,50 @@ class Reader:
         ``None``: nobody has ever written it. A key that is absent *again* has a record without a
         value.
         """
-        return self._get(StateRecord, session, key)
+        with self.store.view():
+            record = self._get(StateRecord, session, key)
+            log = self.heads.of(session).get(key, 0)
+        stands = 0 if record is None else record.last_seq
+        if stands != log:
+            raise _set_back(f"the state {key!r} of session {session}", stands, log)
+        return record
 
     def states(self, session: str) -> list[StateRecord]:
         """Return a session's state, in the order of the keys; raises :class:`JournalTampered`.
 
         Keys that are absent again are among them, without a value.
         """
-        return self._records(StateRecord, self.store.states(session))
+        with self.store.view():
+            found = self._records(StateRecord, self.store.states(session))
+            log = self.heads.of(session)
+        stand = {record.key: record.last_seq for record in found}
+        if stand != log:
+            key = next(key for key in sorted({*stand, *log}) if stand.get(key) != log.get(key))
+            what = f"the state {key!r} of session {session}"
+            raise _set_back(what, stand.get(key, 0), log.get(key, 0))
+        return found
 
     def result(self, session: str, content: str) -> ResultRecord | None:
         """Return what a session remembers of a content; raises :class:`JournalTampered`."""
-        return self._get(ResultRecord, session, content)
+        record = self._get(ResultRecord, session, content)
+        if record is not None:
+            newest = self._results.get((session, content), 0)
+            if record.last_seq < newest:
+                what = f"what session {session} remembers of action {record.uid}"
+                raise _set_back(what, record.last_seq, newest)
+            self._note_result(session, content, record.last_seq)
+        return record
 
     def usage(self, name: str) -> UsageRecord | None:
         """Return what has been used of a limit; raises :class:`JournalTampered`."""
-        return self._get(UsageRecord, name)
+        with self.store.view():
+            record = self._get(UsageRecord, name)
+            log = self.store.last_seq_of(name)
+        # An older program counted without an event: of what it wrote the log says nothing.
+        if log and (record is None or record.last_seq != log):
+            what = f"what is used of the limit {name}"
+            raise _set_back(what, 0 if record is None else record.last_seq, log)
+        return record
 
     def checkpoint(self, checkpoint: str) -> CheckpointRecord | None:
         """Return a checkpoint by its id; raises :class:`JournalTampered`."""
@@ -154,15 +208,31 @@ class Reader:
     def labels(self, session: str) -> list[LabelRecord]:
         """Return the labels of a session, in their order; raises :class:`JournalTampered`.
 
-        So it does when the log tells of more of them: rows that are taken away are missed.
+        So it does when the log tells of others: every label that was added is there, but for those
+        that an approver has taken away. Rows that are taken out of the store are missed, and so are
+        rows that were put back in the place of others.
         """
-        found = self._records(LabelRecord, self.store.labels(session))
-        if len(found) < self.store.labels_added(session):
+        with self.store.view():
+            found = self._records(LabelRecord, self.store.labels(session))
+            added = self.store.labels_added(session)
+            removed = self.removed_labels(session) if len(found) < added else {}
+        stand = {record.last_seq for record in found}
+        if len(found) + len(removed) < added or not stand.isdisjoint(removed):
             raise JournalTampered(
-                f"session {session} has fewer labels than its log tells of: rows of the table "
-                "label are missing; nothing was done on their word"
+                f"the labels of session {session} are not those its log tells of: rows of the "
+                "table label are missing, or were put back; nothing was done on their word"
             )
         return found
+
+    def removed_labels(self, session: str) -> dict[int, str]:
+        """Return the labels that were taken away from a session, by the places they were added at.
+
+        Raises :class:`JournalTampered`.
+        """
+        events = self.store.events(action=removals_name(session))
+        told = [e for e in events if e.kind == EventKind.LABEL_REMOVED and self._verified(e)]
+        data = [jsonvalue.parse(event.data) for event in told]
+        return {item["added"]: item["label"] for item in data}
 
     def actions_since(self, session: str, uid: str) -> Iterator[ActionRecord]:
         """Iterate over a session's actions from a uid on; raises :class:`JournalTampered`."""
@@ -171,6 +241,17 @@ class Reader:
     def approvals(self, hold: str) -> list[ApprovalRow]:
         """Return the envelopes received for a hold; nothing about them is verified here."""
         return self.store.approvals(hold)
+
+    def last_approval(self) -> int:
+        """Return the number of the last approval received, 0 when there is none."""
+        return self.store.last_approval()
+
+    def held(self, project: str, agent: str, most: int) -> int:
+        """Return how many actions of an agent are held, counted up to ``most``.
+
+        Nothing about them is verified: whoever can write the store can keep an agent from asking.
+        """
+        return self.store.held(project, agent, most)
 
     def last_seq_of(self, action: str) -> int:
         """Return the place of the last event about an action, 0 when there is none."""
@@ -224,6 +305,30 @@ class Reader:
             )
         return record
 
+    def _note_result(self, session: str, content: str, seq: int) -> None:
+        """Note where what a session remembers of a content stands: no row may stand before."""
+        self._results[session, content] = seq
+        self._results.move_to_end((session, content))
+        if len(self._results) > REMEMBERED_RESULTS:
+            self._results.popitem(last=False)
+
+    def _named(
+        self, kind: type[N], find: Callable[[str, str, str], Row | None], *named: str
+    ) -> N | None:
+        with self.store.view():
+            record = self._record(kind, find(*named))
+            claimed = record is None and self.store.last_seq_of(key_name(kind, *named))
+        if claimed:
+            raise JournalTampered(
+                f"the idempotency key {named[-1]!r} is taken since event {claimed}, and the row of "
+                f"the {TABLES[kind]} that it names is missing: nothing is run under it again"
+            )
+        if record is not None and (record.project, record.agent, record.idempotency_key) != named:
+            raise JournalTampered(
+                f"the {TABLES[kind]} {record.uid} does not carry the key asked for"
+            )
+        return record
+
     def _record(self, kind: type[R], row: Row | None) -> R | None:
         return None if row is None else self.verified(kind, row)
 
@@ -245,3 +350,11 @@ class Reader:
                 yield self.verified(kind, row)
             except JournalTampered:
                 continue
+
+
+def _set_back(what: str, stands: int, log: int) -> JournalTampered:
+    how = f"stands at event {stands}" if stands else "is missing"
+    return JournalTampered(
+        f"the row of {what} {how}, and the log at {log}: an old row was put back, a row was taken "
+        "away, or the log was cut; nothing was done on its word"
+    )

@@ -178,9 +178,10 @@ class CheckpointRecord(NamedTuple):
 
 
 class LabelRecord(NamedTuple):
-    """A label that a session has been given since ``at`` (microseconds since the epoch).
+    """A label that a session has: ``at`` is when something last brought it.
 
-    Rows are only ever added: what a session has read, it has read.
+    ``last_seq`` is the place of the event that added it. The row goes when an approver takes the
+    label away; what brings it again adds it anew.
     """
 
     session: str

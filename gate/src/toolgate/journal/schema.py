@@ -70,6 +70,13 @@ MIGRATIONS: Final = {
         last_seq INTEGER NOT NULL, mac BLOB NOT NULL, PRIMARY KEY (session, label)) WITHOUT ROWID;
     CREATE INDEX event_label ON event (session) WHERE kind = 'label.added';
     """,
+    4: """
+    CREATE INDEX event_state ON event (session)
+        WHERE kind IN ('state.changed', 'state.rolled_back', 'checkpoint.restored');
+    CREATE INDEX hold_due ON hold (deadline, hold_id)
+        WHERE status = 'pending' AND deadline IS NOT NULL;
+    CREATE INDEX action_held ON action (project, agent) WHERE status = 'held';
+    """,
 }
 SCHEMA_VERSION: Final = max(MIGRATIONS)
 """The version this program knows (``PRAGMA user_version``); a newer one is refused."""

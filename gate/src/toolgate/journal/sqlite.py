@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from toolgate.errors import JournalTampered, JournalUnavailable
-from toolgate.journal.database import (
-    CHECKPOINT_BYTES,
-    READING,
-    WRITING,
-    checkpoint,
-    identity,
-    open_database,
-)
+from toolgate import faults
+from toolgate.errors import JournalTampered
+from toolgate.journal.connection import Connection
+from toolgate.journal.database import READING, WRITING
 from toolgate.journal.events import Event
 from toolgate.journal.records import ApprovalRow
 from toolgate.journal.statements import (
@@ -29,95 +20,31 @@ from toolgate.journal.statements import (
     INSERT,
     INSERT_EVENT,
     PUT,
+    STATE_EVENT,
     UPDATE,
     chosen,
     uids_under,
 )
-from toolgate.journal.store import Row, StoreBusy
-
-PLACE_INTERVAL = 0.1
-"""Seconds between two looks whether the file is still where it was: a look costs a system call."""
+from toolgate.journal.store import Row
 
 _LARGEST_SEQ: Final = 1 << 62
 _GENUINE_SEQ: Final = f"seq BETWEEN 1 AND {_LARGEST_SEQ}"
 """Places that the journal itself gives: others were written by somebody else."""
+_PAGE: Final = 1000
+"""Approvals that are read at once, of however many have arrived."""
+_DUE: Final = (
+    "hold INDEXED BY hold_due WHERE status = 'pending' AND deadline IS NOT NULL"
+    " AND (deadline, hold_id) > (?, ?)"
+)
+"""The pending holds that may expire, after one of them. Of itself SQLite takes the index of all
+pending holds, and sorts them.
+"""
 MAX_APPROVALS: Final = 1000
 """At most so many answers to one hold are looked at: nobody can make a resume slow with more."""
 
 
-class SQLiteStore:
-    """A :class:`~toolgate.journal.store.Store` in one file, or in memory when ``path`` is ``None``.
-
-    ``power`` makes every commit survive the loss of power (``synchronous=FULL``); without it a
-    commit survives the death of every process, not of the machine.
-    """
-
-    def __init__(self, path: Path | None, *, power: bool = False, create: bool = True) -> None:
-        """Open the file; with ``create``, make it (mode 0600) and its tables when they are missing.
-
-        Raises :class:`~toolgate.errors.JournalUnavailable` when it cannot be opened, and
-        :class:`~toolgate.errors.JournalError` when a newer program made it.
-        """
-        self.path = path
-        self._checkpoint: threading.Thread | None = None
-        self._commits = 0
-        self._db = open_database(path, power=power, create=create)
-        self._run = self._db.execute
-        self._place = str(path)
-        self._place_known_until = 0.0
-        self._file = None if path is None else identity(self._place)
-
-    def begin(self) -> None:
-        """Start a transaction under the write lock; raises :class:`StoreBusy` when it is held."""
-        self._check_place()
-        try:
-            self._run("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise StoreBusy from None
-            raise JournalUnavailable(f"the journal could not be written: {error}") from error
-
-    def commit(self) -> None:
-        """Make the transaction durable, and copy the WAL back in the background once it is long."""
-        with WRITING:
-            self._run("COMMIT")
-        self._commits += 1
-        if self._commits % 128 == 0:
-            self._checkpoint_when_long()
-
-    def rollback(self) -> None:
-        """Undo the transaction, if there is one."""
-        if self._db.in_transaction:
-            with WRITING:
-                self._run("ROLLBACK")
-
-    def snapshot(self) -> None:
-        """Read one unchanging view of the store from here on, until :meth:`rollback`."""
-        with READING:
-            self._run("BEGIN")
-            # A deferred transaction takes its view at its first read.
-            self._run("SELECT 1 FROM event LIMIT 1").fetchone()
-
-    def savepoint(self) -> None:
-        """Mark a point inside the transaction."""
-        with WRITING:
-            self._run("SAVEPOINT unit")
-
-    def release_savepoint(self) -> None:
-        """Keep what was done since the last mark."""
-        with WRITING:
-            self._run("RELEASE unit")
-
-    def rollback_to_savepoint(self) -> None:
-        """Undo what was done since the last mark, and forget the mark."""
-        with WRITING:
-            self._run("ROLLBACK TO unit")
-            self._run("RELEASE unit")
-
-    def version(self) -> int:
-        """Return a number that changes when another connection has committed."""
-        with READING:
-            return int(self._run("PRAGMA data_version").fetchone()[0])
+class SQLiteStore(Connection):
+    """A :class:`~toolgate.journal.store.Store` in one file, or in memory."""
 
     def meta(self, key: str) -> str | None:
         """Return a value that belongs to the whole journal."""
@@ -141,6 +68,7 @@ class SQLiteStore:
     def append(self, events: Sequence[Event]) -> None:
         """Add events to the log."""
         with WRITING:
+            faults.fail_store()
             if self._db.executemany(INSERT_EVENT, events).rowcount != len(events):
                 raise JournalTampered("the journal did not take an event: somebody changed it")
 
@@ -170,13 +98,15 @@ class SQLiteStore:
         self,
         *,
         after: int = 0,
+        until: int | None = None,
         action: str | None = None,
         proposal: str | None = None,
         session: str | None = None,
+        kinds: Sequence[str] | None = None,
         last: int | None = None,
     ) -> Iterator[Event]:
         """Iterate over the log in order, one consistent view of it."""
-        where, values = chosen(after, action, proposal, session)
+        where, values = chosen(after, until, action, proposal, session, kinds)
         sql = f"SELECT {EVENT} FROM event WHERE {where} ORDER BY seq"
         if last is not None:
             sql = f"SELECT * FROM ({sql} DESC LIMIT ?) ORDER BY seq"
@@ -189,12 +119,14 @@ class SQLiteStore:
         self,
         *,
         after: int = 0,
+        until: int | None = None,
         action: str | None = None,
         proposal: str | None = None,
         session: str | None = None,
+        kinds: Sequence[str] | None = None,
     ) -> int:
         """Return how many events :meth:`events` would give."""
-        where, values = chosen(after, action, proposal, session)
+        where, values = chosen(after, until, action, proposal, session, kinds)
         with READING:
             row = self._run(f"SELECT count(*) FROM event WHERE {where}", values).fetchone()
         return int(row[0])
@@ -291,11 +223,64 @@ class SQLiteStore:
         with READING:
             return int(self._run(sql, (session,)).fetchone()[0])
 
+    def last_state_event(self, session: str) -> int:
+        """Return the place of the last event that writes a session's state, by index; 0: none."""
+        sql = f"SELECT ifnull(max(seq), 0) FROM event WHERE {STATE_EVENT} AND session = ?"
+        with READING:
+            return int(self._run(sql, (session,)).fetchone()[0])
+
+    def state_events(
+        self, session: str, *, after: int = 0, newest_first: bool = False
+    ) -> Iterator[Event]:
+        """Iterate over the events that write a session's state, by index, in the log's order."""
+        sql = f"SELECT {EVENT} FROM event WHERE {STATE_EVENT} AND session = ? AND seq > ?"
+        order = "DESC" if newest_first else "ASC"
+        with READING:
+            for row in self._run(f"{sql} ORDER BY seq {order}", (session, after)):
+                yield Event(*row)
+
     def actions_since(self, session: str, uid: str) -> Iterator[Row]:
         """Iterate over a session's actions whose uids are ``uid`` or come after it, by uid."""
         sql = f"SELECT {COLUMNS['action']} FROM action WHERE uid >= ? AND session = ? ORDER BY uid"
         with READING:
             yield from self._run(sql, (uid, session))
+
+    def held(self, project: str, agent: str, most: int) -> int:
+        """Return how many actions of an agent are held, counted up to ``most``, by index."""
+        sql = (
+            "SELECT count(*) FROM (SELECT 1 FROM action"
+            " WHERE project = ? AND agent = ? AND status = 'held' LIMIT ?)"
+        )
+        with READING:
+            return int(self._run(sql, (project, agent, most)).fetchone()[0])
+
+    def due(self, after: tuple[int, str], until: int, limit: int) -> list[tuple[int, str, str]]:
+        """Return ``(deadline, hold, action)`` of pending holds with deadlines before ``until``.
+
+        They are in the order of their deadlines, then of their ids, those after a deadline and id.
+        """
+        sql = (
+            f"SELECT deadline, hold_id, uid FROM {_DUE} AND deadline < ?"
+            " ORDER BY deadline, hold_id LIMIT ?"
+        )
+        with READING:
+            return self._run(sql, (*after, until, limit)).fetchall()
+
+    def next_deadline(self, after: tuple[int, str]) -> int | None:
+        """Return the first deadline of a pending hold after a deadline and id, by index."""
+        sql = f"SELECT deadline FROM {_DUE} ORDER BY deadline, hold_id LIMIT 1"
+        with READING:
+            row = self._run(sql, after).fetchone()
+        return row[0] if row is not None and isinstance(row[0], int) else None
+
+    def moved_on(self, holds: Iterable[str]) -> list[str]:
+        """Return those of these holds that are there and not pending any more."""
+        sql = (
+            "SELECT value FROM json_each(?) JOIN hold ON hold_id = value"
+            " WHERE status IS NOT 'pending'"
+        )
+        with READING:
+            return [row[0] for row in self._run(sql, (json.dumps(list(holds)),))]
 
     def holds(self, status: str | None, limit: int, after: str | None) -> list[Row]:
         """Return holds in the order they were opened, of one status or of all, after a hold id."""
@@ -304,6 +289,32 @@ class SQLiteStore:
     def proposals(self, status: str | None, limit: int, after: str | None) -> list[Row]:
         """Return proposals in the order they came, of one status or of all, after a uid."""
         return self._page("proposal", "uid", status, limit, after)
+
+    def actions(
+        self,
+        project: str,
+        status: str | None,
+        tool: str | None,
+        session: str | None,
+        limit: int,
+        after: str | None,
+        *,
+        newest_first: bool,
+    ) -> list[Row]:
+        """Return a project's actions by uid, those of a status, a tool, a session, after a uid."""
+        beyond, order = ("uid <", "DESC") if newest_first else ("uid >", "ASC")
+        asked = {
+            "project =": project,
+            "status =": status,
+            "tool =": tool,
+            "session =": session,
+            beyond: after,
+        }
+        given = {name: value for name, value in asked.items() if value is not None}
+        where = " AND ".join(f"{name} ?" for name in given)
+        sql = f"SELECT {COLUMNS['action']} FROM action WHERE {where} ORDER BY uid {order} LIMIT ?"
+        with READING:
+            return self._run(sql, (*given.values(), limit)).fetchall()
 
     def proposals_named(self, proposal_id: str) -> list[Row]:
         """Return the proposals whose proposers gave them this id, in the order they came."""
@@ -330,6 +341,7 @@ class SQLiteStore:
     def add_approval(self, hold: str, envelope: bytes, at: int) -> None:
         """Put an approver's envelope beside its hold, durably, in a transaction of its own."""
         with WRITING:
+            faults.fail_store()
             self._run("PRAGMA busy_timeout = 5000")
             self._run("PRAGMA synchronous = FULL")
             self._run(
@@ -337,6 +349,11 @@ class SQLiteStore:
                 f" SELECT ifnull(max(seq), 0) + 1, ?, ?, ? FROM approval WHERE {_GENUINE_SEQ}",
                 (hold, envelope, at),
             )
+
+    def forget_approval(self, seq: int) -> None:
+        """Put nothing in the place of the envelope of this number."""
+        with WRITING:
+            self._run("UPDATE approval SET envelope = x'' WHERE seq = ?", (seq,))
 
     def approvals(self, hold: str) -> list[ApprovalRow]:
         """Return the envelopes received for a hold, in order of arrival."""
@@ -355,56 +372,28 @@ class SQLiteStore:
             return int(self._run(sql).fetchone()[0])
 
     def approvals_after(self, seq: int) -> list[tuple[int, str]]:
-        """Return ``(number, hold)`` of every approval received after the number ``seq``."""
+        """Return ``(number, hold)`` of the next approvals received after the number ``seq``.
+
+        They are in order, and may be fewer than there are; none: there are no more.
+        """
+        sql = (
+            f"SELECT seq, hold FROM approval WHERE seq > ? AND {_GENUINE_SEQ} ORDER BY seq LIMIT ?"
+        )
         with READING:
-            sql = f"SELECT seq, hold FROM approval WHERE seq > ? AND {_GENUINE_SEQ} ORDER BY seq"
-            return self._run(sql, (seq,)).fetchall()
+            return self._run(sql, (seq, _PAGE)).fetchall()
+
+    def damage(self) -> str | None:
+        """Return what is wrong with the store's own order, indexes against tables, if anything."""
+        with READING:
+            found = str(self._run("PRAGMA integrity_check(1)").fetchone()[0])
+        return None if found == "ok" else " ".join(found.split())
 
     def rows(self, table: str) -> Iterator[Row]:
         """Iterate over a whole projection."""
         with READING:
             yield from self._run(f"SELECT {COLUMNS[table]} FROM {table}")
 
-    def close(self) -> None:
-        """Close the connection, waiting for a copy of the WAL that is under way."""
-        if self._checkpoint is not None:
-            self._checkpoint.join()
-        self._db.close()
-
     def _one(self, sql: str, values: Sequence[object]) -> Row | None:
         with READING:
             row: Row | None = self._run(sql, values).fetchone()
             return row
-
-    def _check_place(self) -> None:
-        """Refuse to go on in a file that is no longer where everybody else looks for it."""
-        now = time.monotonic()
-        if self.path is None or now < self._place_known_until:
-            return
-        self._place_known_until = now + PLACE_INTERVAL
-        if identity(self._place) != self._file:
-            self._place_known_until = now
-            raise JournalUnavailable(
-                f"the journal {self.path} was moved, removed or replaced while it was in use; "
-                "restart the gate"
-            )
-
-    def _checkpoint_when_long(self) -> None:
-        if self.path is None or (self._checkpoint is not None and self._checkpoint.is_alive()):
-            return
-        try:
-            length = os.stat(f"{self.path}-wal").st_size
-        except OSError:
-            return
-        if length < CHECKPOINT_BYTES:
-            return
-        if length < 16 * CHECKPOINT_BYTES:
-            # A passive checkpoint on a connection of its own never makes the writer wait.
-            self._checkpoint = threading.Thread(
-                target=checkpoint, args=(self.path,), name="toolgate-checkpoint", daemon=True
-            )
-            self._checkpoint.start()
-            return
-        # Writers that never pause keep the WAL from being reused: now one has to wait for it.
-        with WRITING:
-            self._run("PRAGMA wal_checkpoint(RESTART)")

@@ -5,7 +5,7 @@ A projection's columns are its record's fields in their order, and the MAC.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ _KEYS: Final = {
 }
 """What names a row: always its first columns."""
 _MUTABLE: Final = {
-    "action": ("status", "kind", "run", "attempts", "hold", "last_seq", "mac"),
+    "action": ("args", "status", "kind", "run", "attempts", "hold", "last_seq", "mac"),
     "hold": (
         "status",
         "requirement",
@@ -42,10 +42,10 @@ _MUTABLE: Final = {
         "last_seq",
         "mac",
     ),
-    "proposal": ("status", "run", "last_seq", "mac"),
+    "proposal": ("document", "status", "run", "last_seq", "mac"),
 }
 """What an update changes; the rest of a row is what it was when it was inserted."""
-_PUT: Final = ("state", "result", "usage")
+_PUT: Final = ("state", "result", "usage", "label")
 """The projections whose rows are replaced as they are, whatever stood there."""
 
 
@@ -79,6 +79,8 @@ def _put(table: str) -> str:
     )
 
 
+STATE_EVENT: Final = "kind IN ('state.changed', 'state.rolled_back', 'checkpoint.restored')"
+"""The events that write state, in the very words of their index: SQLite compares these."""
 INSERT_EVENT: Final = f"INSERT INTO event ({EVENT}) VALUES ({_values(EVENT)})"
 INSERT: Final = {table: _insert(table) for table in COLUMNS}
 UPDATE: Final = {table: _update(table) for table in _MUTABLE}
@@ -88,14 +90,27 @@ GET: Final = {
     table: f"SELECT {columns} FROM {table} WHERE {_where(table)}"
     for table, columns in COLUMNS.items()
 }
-DELETE: Final = {"result": f"DELETE FROM result WHERE {_where('result')}"}
+DELETE: Final = {
+    table: f"DELETE FROM {table} WHERE {_where(table)}" for table in ("result", "label")
+}
 
 
 def chosen(
-    after: int, action: str | None, proposal: str | None, session: str | None
+    after: int,
+    until: int | None,
+    action: str | None,
+    proposal: str | None,
+    session: str | None,
+    kinds: Sequence[str] | None,
 ) -> tuple[str, list[object]]:
     """Return the condition on the events that are asked for, and its values."""
     wheres, values = ["seq > ?"], list[object]((after,))
+    if until is not None:
+        wheres.append("seq <= ?")
+        values.append(until)
+    if kinds is not None:
+        wheres.append(f"kind IN ({', '.join('?' * len(kinds))})")
+        values += kinds
     for column, value in (("action", action), ("session", session)):
         if value is not None:
             wheres.append(f"{column} = ?")

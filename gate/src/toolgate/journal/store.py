@@ -6,7 +6,8 @@ Rows cross this boundary as tuples in the order of the records' fields, followed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
 from toolgate.journal.events import Event
@@ -44,6 +45,12 @@ class Store(Protocol):
     def rollback_to_savepoint(self) -> None:
         """Undo what was done since the last mark, and forget the mark."""
 
+    def view(self) -> AbstractContextManager[None]:
+        """Read one unchanging view of the store inside; in a transaction that is so anyway."""
+
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is open, or an unchanging view."""
+
     def version(self) -> int:
         """Return a number that changes when another connection has committed."""
 
@@ -72,24 +79,28 @@ class Store(Protocol):
         self,
         *,
         after: int = 0,
+        until: int | None = None,
         action: str | None = None,
         proposal: str | None = None,
         session: str | None = None,
+        kinds: Sequence[str] | None = None,
         last: int | None = None,
     ) -> Iterator[Event]:
         """Iterate over the log in order, one consistent view of it.
 
         With ``proposal``, over its own events and those of its actions and their compensations;
-        with ``last``, over so many of the latest.
+        with ``kinds``, over those of these kinds alone; with ``last``, over so many of the latest.
         """
 
     def count(
         self,
         *,
         after: int = 0,
+        until: int | None = None,
         action: str | None = None,
         proposal: str | None = None,
         session: str | None = None,
+        kinds: Sequence[str] | None = None,
     ) -> int:
         """Return how many events :meth:`events` would give."""
 
@@ -100,10 +111,10 @@ class Store(Protocol):
         """Replace the row of the same first column if its ``last_seq`` is ``was``; tell so."""
 
     def put(self, table: str, row: Row) -> None:
-        """Add a row to ``state``, ``result`` or ``usage``, or replace the one of the same key."""
+        """Put a row of ``state``, ``result``, ``usage`` or ``label`` in the place of its key's."""
 
     def delete(self, table: str, *key: str) -> bool:
-        """Take a row out of ``result``, and tell whether there was one."""
+        """Take a row out of ``result`` or ``label``, and tell whether there was one."""
 
     def get(self, table: str, *key: str) -> Row | None:
         """Return the projection's row whose first columns are ``key``."""
@@ -135,8 +146,31 @@ class Store(Protocol):
     def labels_added(self, session: str) -> int:
         """Return how many events say that a session was given a label, by index."""
 
+    def last_state_event(self, session: str) -> int:
+        """Return the place of the last event that writes a session's state, by index; 0: none."""
+
+    def state_events(
+        self, session: str, *, after: int = 0, newest_first: bool = False
+    ) -> Iterator[Event]:
+        """Iterate over the events that write a session's state, by index, in the log's order."""
+
     def actions_since(self, session: str, uid: str) -> Iterator[Row]:
         """Iterate over a session's actions whose uids are ``uid`` or come after it, by uid."""
+
+    def held(self, project: str, agent: str, most: int) -> int:
+        """Return how many actions of an agent are held, counted up to ``most``, by index."""
+
+    def due(self, after: tuple[int, str], until: int, limit: int) -> list[tuple[int, str, str]]:
+        """Return ``(deadline, hold, action)`` of pending holds with deadlines before ``until``.
+
+        They are in the order of their deadlines, then of their ids, those after a deadline and id.
+        """
+
+    def next_deadline(self, after: tuple[int, str]) -> int | None:
+        """Return the first deadline of a pending hold after a deadline and id, by index."""
+
+    def moved_on(self, holds: Iterable[str]) -> list[str]:
+        """Return those of these holds that are there and not pending any more."""
 
     def holds(self, status: str | None, limit: int, after: str | None) -> list[Row]:
         """Return holds in the order they were opened, of one status or of all, after a hold id."""
@@ -144,11 +178,30 @@ class Store(Protocol):
     def proposals(self, status: str | None, limit: int, after: str | None) -> list[Row]:
         """Return proposals in the order they came, of one status or of all, after a uid."""
 
+    def actions(
+        self,
+        project: str,
+        status: str | None,
+        tool: str | None,
+        session: str | None,
+        limit: int,
+        after: str | None,
+        *,
+        newest_first: bool,
+    ) -> list[Row]:
+        """Return a project's actions by uid, those of a status, a tool, a session, after a uid.
+
+        Nothing of that is looked up by an index but the uid: it is for people, who can wait.
+        """
+
     def proposals_named(self, proposal_id: str) -> list[Row]:
         """Return the proposals whose proposers gave them this id, in the order they came."""
 
     def add_approval(self, hold: str, envelope: bytes, at: int) -> None:
         """Put an approver's envelope beside its hold, durably, in a transaction of its own."""
+
+    def forget_approval(self, seq: int) -> None:
+        """Put nothing in the place of the envelope of this number."""
 
     def approvals(self, hold: str) -> list[ApprovalRow]:
         """Return the envelopes received for a hold, in order of arrival."""
@@ -157,7 +210,13 @@ class Store(Protocol):
         """Return the number of the last approval received, 0 when there is none."""
 
     def approvals_after(self, seq: int) -> list[tuple[int, str]]:
-        """Return ``(number, hold)`` of every approval received after the number ``seq``."""
+        """Return ``(number, hold)`` of the next approvals received after the number ``seq``.
+
+        They are in order, and may be fewer than there are; none: there are no more.
+        """
+
+    def damage(self) -> str | None:
+        """Return what is wrong with the store's own order, indexes against tables, if anything."""
 
     def rows(self, table: str) -> Iterator[Row]:
         """Iterate over a whole projection."""

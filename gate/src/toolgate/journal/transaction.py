@@ -8,8 +8,10 @@ The rules of writing:
    (:mod:`toolgate.journal.records`), so it is written whole, ``last_seq`` included, never a column
    alone: append the event first, it gives the ``last_seq`` to write;
 3. actions, holds and proposals move on by compare-and-set (:meth:`Transaction.update`); state,
-   remembered results and usage are replaced (:meth:`Transaction.put`), which is safe because
-   whoever read them read them under the same lock.
+   remembered results and usage are replaced (:meth:`Transaction.put`, :meth:`Transaction.count`),
+   which is safe because whoever read them read them under the same lock;
+4. what is written of state, of a limit or of an idempotency key has an event of its own that can be
+   found by index, so that a row that was set back or taken away is not believed.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ from __future__ import annotations
 from toolgate import jsonvalue
 from toolgate.journal.chain import GENESIS, JournalKey, event_hash
 from toolgate.journal.events import Event, EventKind
+from toolgate.journal.heads import SUMMARY
+from toolgate.journal.names import key_name
 from toolgate.journal.reader import Reader
 from toolgate.journal.records import (
     TABLES,
     ActionRecord,
     HoldRecord,
+    LabelRecord,
     ProposalRecord,
     Record,
     ResultRecord,
@@ -30,6 +35,9 @@ from toolgate.journal.records import (
 )
 from toolgate.journal.store import Row, Store
 from toolgate.jsonvalue import JSONValue
+
+REMEMBERED_LIMITS = 1000
+"""Of so many limits it is remembered between transactions what is used of them."""
 
 
 class RecordChanged(Exception):
@@ -46,10 +54,15 @@ class Transaction(Reader):
         self._events: list[Event] = []
         self._seq = self._n = self.now = 0
         self._prev = GENESIS
+        self._usage: dict[str, UsageRecord | None] = {}
+        """What is used of some limits, as of the log's last event: true until others write."""
 
     def open(self, n: int, prev: bytes, at: int) -> None:
         """Begin where the run's chain ended; ``at`` is the time everything in here happens."""
-        self._seq, self._n, self._prev, self.now = self.store.last_seq(), n, prev, at
+        seq = self.store.last_seq()
+        if seq != self._seq or len(self._usage) > REMEMBERED_LIMITS:
+            self._usage.clear()
+        self._seq, self._n, self._prev, self.now = seq, n, prev, at
 
     @property
     def seq(self) -> int:
@@ -64,6 +77,9 @@ class Transaction(Reader):
         """Forget what was appended since ``mark`` and not yet written."""
         self._seq, self._n, self._prev = mark
         self._events.clear()
+        self.heads.forget()
+        self._usage.clear()
+        self._results.clear()
 
     def flush(self) -> None:
         """Write the events appended so far."""
@@ -105,8 +121,33 @@ class Transaction(Reader):
         self._prev = digest
         return self._seq
 
+    def append_state(
+        self,
+        kind: EventKind,
+        data: dict[str, JSONValue],
+        *,
+        session: str,
+        action: str | None = None,
+    ) -> int:
+        """Add an event that writes a session's state, and return its place for the rows' seal.
+
+        The keys that it writes are its ``changes`` (:func:`toolgate.journal.heads.written`). Raises
+        :class:`~toolgate.errors.JournalTampered`.
+        """
+        self.flush()
+        summary = self.heads.summary(session)
+        if summary is not None:
+            data = {**data, SUMMARY: summary}
+        seq = self.append(kind, data, session=session, action=action)
+        self.flush()
+        return seq
+
     def insert(self, record: Record) -> None:
         """Add a record, sealed; its key (and idempotency key) must be new."""
+        if isinstance(record, ActionRecord | ProposalRecord) and record.idempotency_key is not None:
+            name = key_name(type(record), record.project, record.agent, record.idempotency_key)
+            claimed: dict[str, JSONValue] = {"uid": record.uid}
+            self.append(EventKind.KEY_CLAIMED, claimed, session=record.session, action=name)
         self.store.insert(TABLES[type(record)], self._sealed(record))
 
     def update(self, record: ActionRecord | HoldRecord | ProposalRecord, was: int) -> None:
@@ -118,13 +159,38 @@ class Transaction(Reader):
         if not self.store.update(TABLES[type(record)], row, was):
             raise RecordChanged(str(row[0]))
 
-    def put(self, record: StateRecord | ResultRecord | UsageRecord) -> None:
+    def put(self, record: StateRecord | ResultRecord | UsageRecord | LabelRecord) -> None:
         """Add a record, sealed, or replace the one of the same key, whatever it was."""
+        if isinstance(record, ResultRecord):
+            self._note_result(record.session, record.content, record.last_seq)
         self.store.put(TABLES[type(record)], self._sealed(record))
+
+    def usage(self, name: str) -> UsageRecord | None:
+        """Return what has been used of a limit; raises :class:`JournalTampered`."""
+        if not self.store.in_transaction():
+            return super().usage(name)
+        if name not in self._usage:
+            self._usage[name] = super().usage(name)
+        return self._usage[name]
+
+    def count(self, name: str, data: JSONValue, told: JSONValue, session: str) -> None:
+        """Set what is used of the limit ``name`` to ``data``; its event says ``told`` of it."""
+        seq = self.append(EventKind.LIMIT_COUNTED, {"used": told}, session=session, action=name)
+        record = self._usage[name] = UsageRecord(name, jsonvalue.canonical(data), seq)
+        self.put(record)
 
     def forget(self, session: str, content: str) -> bool:
         """Delete the result that a session remembers for a content; tell whether there was one."""
+        self._note_result(session, content, self._seq)
         return self.store.delete("result", session, content)
+
+    def unlabel(self, session: str, label: str) -> None:
+        """Delete a session's label, of whose removal the log tells."""
+        self.store.delete(TABLES[LabelRecord], session, label)
+
+    def forget_answer(self, number: int) -> None:
+        """Take the content of an answer out of the store: it was for approvers only."""
+        self.store.forget_approval(number)
 
     def _sealed(self, record: Record) -> Row:
         return (*record, self._mac(record.sealed()))

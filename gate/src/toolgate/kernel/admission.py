@@ -141,5 +141,5 @@ def answerable(requirement: ApprovalRequirement | None) -> bool:
     return (
         requirement is not None
         and bool(requirement.groups)
-        and all(len(group.approvers) >= group.quorum >= 1 for group in requirement.groups)
+        and all(group.answerable for group in requirement.groups)
     )

@@ -18,13 +18,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toolgate import jsonvalue
+from toolgate.errors import JournalTampered
 from toolgate.ir import ActionStatus, CostBudget, OutcomeError
+from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Transaction
-from toolgate.journal.records import UsageRecord
+from toolgate.journal.names import name_of
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import limits
 from toolgate.kernel.limits import Spent
-from toolgate.kernel.places import compensates
+from toolgate.kernel.places import compensates, proposal_uid
 from toolgate.kernel.records import Call, recall
 from toolgate.kernel.tools import RegisteredTool
 from toolgate.policy.contracts import cache_ttl_for, rate_limit_for
@@ -88,6 +90,12 @@ class Allowance:
         known = tx.result(session, call.content)
         if known is None or not (idempotent or tx.now - known.at <= (ttl or 0.0) * 1e6):
             return None
+        proposal = proposal_uid(known.uid)
+        if proposal is not None and tx.last_event(proposal, EventKind.STATE_ROLLED_BACK):
+            raise JournalTampered(
+                f"session {session} remembers action {known.uid}, whose proposal was rolled back: "
+                "an old row was put back; nothing was done on its word"
+            )
         record = tx.action(known.uid)
         if record is None or record.status != ActionStatus.SUCCEEDED:
             return None
@@ -118,7 +126,7 @@ class Allowance:
             error = limits.exceeded(self._session, spent, "session", tool_call=calls_tool)
             if error is not None:
                 return Exhausted(error)
-        if tool is not None and (refusal := self._take_token(tx, tool)) is not None:
+        if tool is not None and (refusal := self._take_token(tx, session, tool)) is not None:
             return refusal
         if self._counts_session:
             self._count(tx, session, tool_calls=int(calls_tool), actions=1)
@@ -138,7 +146,7 @@ class Allowance:
             error = limits.exceeded(_further(self._session), self._spent(tx, session), "session")
             if error is not None:
                 return Exhausted(error)
-        if (refusal := self._take_token(tx, tool)) is not None:
+        if (refusal := self._take_token(tx, session, tool)) is not None:
             return refusal
         if self._counts_session:
             self._count(tx, session, tool_calls=1)
@@ -153,22 +161,22 @@ class Allowance:
         if usage is not None:
             usage.spent = usage.spent.add(duration_ms=duration_ms)
 
-    def _take_token(self, tx: Transaction, tool: RegisteredTool) -> NoToken | None:
+    def _take_token(self, tx: Transaction, session: str, tool: RegisteredTool) -> NoToken | None:
         limit = rate_limit_for(tool.contract, tool.declared)
         if limit is None:
             return None
-        name = _name("rate", self._project, tool.declared.name)
+        name = name_of("rate", self._project, tool.declared.name)
         known = tx.usage(name)
         stored = None if known is None else jsonvalue.parse(known.data)
         taken = limits.take(limit, stored, tx.now)
         if taken.data != stored:
-            tx.put(UsageRecord(name, jsonvalue.canonical(taken.data), tx.seq))
+            tx.count(name, taken.data, taken.data, session)
         if taken.taken:
             return None
         return NoToken(taken.wait, limits.rate_limited(tool.declared.name, limit, taken.wait))
 
     def _spent(self, tx: Transaction, session: str) -> Spent:
-        known = tx.usage(_name("session", session))
+        known = tx.usage(name_of("session", session))
         return Spent.from_json(None if known is None else jsonvalue.parse(known.data))
 
     def _count(
@@ -183,8 +191,8 @@ class Allowance:
         spent = self._spent(tx, session).add(
             tool_calls=tool_calls, actions=actions, duration_ms=duration_ms
         )
-        data = jsonvalue.canonical(spent.to_json())
-        tx.put(UsageRecord(_name("session", session), data, tx.seq))
+        used = spent.to_json()
+        tx.count(name_of("session", session), used, used, session)
 
 
 def _compensates(call: Call) -> bool:
@@ -198,7 +206,3 @@ def _idempotent(call: Call, tool: RegisteredTool) -> bool:
 def _further(budget: CostBudget) -> CostBudget:
     """Return what of a budget a further attempt of an action needs room in."""
     return budget.model_copy(update={"max_actions": None})
-
-
-def _name(*parts: str) -> str:
-    return jsonvalue.canonical(list(parts)).decode()

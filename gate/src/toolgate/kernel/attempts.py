@@ -7,7 +7,10 @@
 3. A body whose result is not valid, or that did not end in time, has done something: another
    attempt needs the operator's word that the tool is idempotent; after a timeout also the client's
    that the body has ended.
-4. The wait before attempt ``n + 1`` is 100 ms · 2^(n−1), up to 30 s, give or take 20 %.
+4. An action whose gate died while its body ran is attempted again when somebody resumes it, if the
+   operator's word is that the tool is idempotent: as often as a failure would be, and once where
+   nobody has said how often.
+5. The wait before attempt ``n + 1`` is 100 ms · 2^(n−1), up to 30 s, give or take 20 %.
 """
 
 from __future__ import annotations
@@ -33,6 +36,17 @@ def retries(action: Action, contract: Contract) -> int:
     asked = action.max_retries if action.failure_behavior is FailureBehavior.RETRY else None
     given = [count for count in (asked, contract.retries) if count is not None]
     return min(given, default=0)
+
+
+def reruns(action: Action, contract: Contract) -> int:
+    """Return how many attempts of an action may follow ones of which nobody knows how they ended.
+
+    The operator's ``retries: 0`` is a word, too.
+    """
+    if not contract.idempotent:
+        return 0
+    asked = retries(action, contract)
+    return asked if contract.retries is not None else max(asked, 1)
 
 
 def wait_before(

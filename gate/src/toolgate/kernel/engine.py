@@ -12,10 +12,11 @@ import dataclasses
 import random
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from toolgate import faults
 from toolgate.errors import JournalTampered, JournalUnavailable
 from toolgate.ir import ActionStatus, Outcome, OutcomeError, OutcomeKind
 from toolgate.journal.journal import Journal, Transaction
@@ -23,6 +24,7 @@ from toolgate.journal.records import SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.allowance import Exhausted, NoToken, Usage
 from toolgate.kernel.attempts import CANCEL_GRACE, wait_before
+from toolgate.kernel.expiry import Expiry
 from toolgate.kernel.holds import view_hold
 from toolgate.kernel.judge import Prepared
 from toolgate.kernel.recording import Recorder
@@ -78,6 +80,14 @@ class ToolRunner(Protocol):
         """Ask that a body stop; it may go on all the same."""
 
 
+class _Looked(NamedTuple):
+    """What came of resuming an action, and the number of the last answer there was then."""
+
+    step: Step
+    prepared: Prepared | None
+    seen: int
+
+
 @dataclass(frozen=True, slots=True)
 class _GivenUp:
     """The last failure stands after all; ``claim`` is as the journal knows it."""
@@ -101,7 +111,7 @@ class Engine:
         self.closing = False
         """Whether the gate is shutting down: nothing starts any more."""
         self.in_flight = 0
-        """How many calls are under way; one that waits for people is not."""
+        """How many calls are under way; one that waits for people, or looks whether to, is not."""
         self._journal = journal
         self._settings = settings
         self._session = session
@@ -109,6 +119,7 @@ class Engine:
         self._running: dict[str, Running] = {}
         self._deadlines = Deadlines(self._expire)
         self._waiting = Waiting(journal)
+        self.expiry = Expiry(journal, self._is_ours, steps.conclude, self._waiting.wake)
         self._pauses: set[asyncio.Future[None]] = set()
         self._parents: dict[str, str] = {}
         self.recorder = Recorder(journal, steps)
@@ -151,7 +162,9 @@ class Engine:
 
         Raises :class:`NotStarted` besides, for an action of a proposal.
         """
+        faults.hit("arguments.unchecked")
         prepared = self.steps.judge.prepare(call)
+        faults.hit("arguments.checked")
         step = await self._journal.transact(
             lambda tx: self.steps.propose(tx, session, prepared, usage)
         )
@@ -176,8 +189,10 @@ class Engine:
         if isinstance(step, Unprepared):
             return await self.bring_on(step.uid, request, cancelled, usage)
         if isinstance(step, Held):
+            faults.hit("hold.committed")
             if step.opened and cancelled.done():
                 return await self.withdraw(step.uid, "cancelled by the caller")
+            self.expiry.expect(step.deadline)
             self.waits_in(step.uid, call.parent)
         return await self._carry_out(step, request, cancelled, usage)
 
@@ -189,7 +204,7 @@ class Engine:
         usage: Usage | None = None,
     ) -> Outcome:
         """Bring a held action on, without waiting for people."""
-        step, prepared = await self._look(uid, usage)
+        step, prepared, _ = await self._look(uid, usage)
         if isinstance(step, NoToken):
             step = await self._wait_for_token(
                 step,
@@ -197,6 +212,9 @@ class Engine:
                 TOKEN_PATIENCE,
                 lambda tx, patient: self.steps.resume(tx, uid, usage, prepared, patient=patient),
             )
+        if isinstance(step, Unprepared):
+            # It was edited while it waited: other arguments are to be looked at.
+            return await self.bring_on(uid, request, cancelled, usage)
         return await self._carry_out(step, request, cancelled, usage)
 
     async def resume(
@@ -211,59 +229,76 @@ class Engine:
         loop = asyncio.get_running_loop()
         until = None if wait is None else loop.time() + wait
         while True:
-            self.in_flight += 1
-            try:
-                step, _ = await self._look(uid)
-                if not isinstance(step, Held):
-                    self._parents.pop(uid, None)
+            with self.looking(wait):
+                step, _, seen = await self._look(uid)
+            if not isinstance(step, Held):
+                self._waits_no_more(uid)
+                with self.counted():
                     if isinstance(step, NoToken):
                         return await self.bring_on(uid, request, cancelled)
                     return await self._carry_out(step, request, cancelled, None)
-            finally:
-                self.in_flight -= 1
             if cancelled.done():
                 if step.session == self._session.session:
                     return await self.withdraw(uid, "the caller no longer waits")
                 return step.outcome
             if self.closing or (until is not None and loop.time() >= until):
                 return step.outcome
-            await self.wait_for(uid, (step.hold_id,), cancelled, step.deadline, until)
+            await self.wait_for(uid, (step.hold_id,), seen, cancelled, step.deadline, until)
 
-    async def _look(self, uid: str, usage: Usage | None = None) -> tuple[Step, Prepared | None]:
+    def looking(self, wait: float | None) -> AbstractContextManager[None]:
+        """Count what is done within, a look whether a call may go on, unless the call may wait.
+
+        Callers that wait are many, and one answer may have all of them look at once.
+        """
+        return self.counted() if wait is not None and wait <= 0 else nullcontext()
+
+    async def _look(self, uid: str, usage: Usage | None = None) -> _Looked:
         """Resume an action, its arguments checked outside of the transaction if they have to be."""
         prepared: Prepared | None = None
+
+        def look(tx: Transaction) -> _Looked:
+            step = self.steps.resume(tx, uid, usage, prepared)
+            return _Looked(step, prepared, tx.last_approval())
+
         while True:
-            with_what = prepared
-            step = await self._journal.transact(
-                lambda tx, known=with_what: self.steps.resume(tx, uid, usage, known)  # type: ignore[misc]
-            )
-            if not isinstance(step, Unprepared):
-                return step, prepared
-            prepared = self.steps.judge.prepare(step.call)
+            looked = await self._journal.transact(look)
+            if not isinstance(looked.step, Unprepared):
+                return looked
+            prepared = self.steps.judge.prepare(looked.step.call)
 
     def waits_in(self, uid: str, parent: str | None) -> None:
         """Take note that the body of the action ``parent`` may wait for ``uid``, which is held."""
-        if parent is not None:
+        running = None if parent is None else self._running.get(parent)
+        if parent is not None and running is not None:
             self._parents[uid] = parent
+            running.asked.add(uid)
+
+    def _waits_no_more(self, uid: str) -> None:
+        running = self._running.get(self._parents.pop(uid, ""))
+        if running is not None:
+            running.asked.discard(uid)
 
     async def wait_for(
         self,
         uid: str,
         holds: Collection[str],
+        seen: int,
         cancelled: asyncio.Future[None],
         deadline: int | None,
         until: float | None,
     ) -> None:
         """Return when one of ``holds`` may have moved on, ``cancelled`` is done, or it is time.
 
-        ``deadline`` is when a hold expires (microseconds), ``until`` a time of the event loop. The
-        bodies that wait for ``uid`` by a call of their own are given the time back.
+        ``holds`` and ``seen`` are those of :meth:`Waiting.wait`; ``deadline`` is when a hold
+        expires (microseconds), ``until`` a time of the event loop. The bodies that wait for ``uid``
+        by a call of their own are given the time back.
         """
+        self.expiry.expect(deadline)
         waiting = list(self._ancestors(uid))
         for running in waiting:
             running.pause()
         try:
-            await self._waiting.wait(holds, cancelled, self._alarm(deadline, until))
+            await self._waiting.wait(holds, seen, cancelled, self._alarm(deadline, until))
         finally:
             for running in waiting:
                 running.go_on()
@@ -295,7 +330,14 @@ class Engine:
         wrong: list[JournalTampered] = []
         for _, record in records:
             try:
-                view = view_hold(reader, record, self._settings.approvers, now)
+                view = view_hold(
+                    reader,
+                    record,
+                    self._settings.approvers,
+                    self.steps.judge.redactor,
+                    now,
+                    unsigned=self._settings.allow_unsigned,
+                )
             except JournalTampered as error:
                 wrong.append(error)
                 continue
@@ -311,6 +353,7 @@ class Engine:
     async def drain(self, seconds: float) -> None:
         """Wait up to ``seconds`` for the bodies under way; those that go on are put in doubt."""
         self.closing = True
+        self.expiry.stop()
         for pause in self._pauses:
             _wake(pause)
         # A body may be waiting for people, in a call of its own: it is told to look again.
@@ -388,7 +431,7 @@ class Engine:
                 started = time.perf_counter()
                 reply = await self._attempt(running, claim, request)
                 took += (time.perf_counter() - started) * 1000
-                end = ending(claim.tool, reply)
+                end = ending(claim.tool, reply, claim.call.redaction)
                 again = None
                 if end.error is not None:
                     again = await self._try_again(claim, reply, end, cancelled, usage)
@@ -406,6 +449,8 @@ class Engine:
             raise
         finally:
             del self._running[uid]
+            for asked in running.asked:
+                self._parents.pop(asked, None)
         for waiter in running.joined:
             if not waiter.done():
                 waiter.set_result(outcome)
@@ -425,13 +470,17 @@ class Engine:
         running.begin(attempt)
         try:
             try:
+                faults.hit("run_tool.unsent")
                 self._runner.run(order, attempt.reply)
+                faults.hit("run_tool.sent")
             except Exception as error:  # noqa: BLE001 - whatever it is, the body has not begun
                 message = f"the body could not be started: {error}"
                 return ToolError(message, type(error).__name__, retryable=False)
-            return await attempt.replied
+            reply = await attempt.replied
         finally:
             running.end()
+        faults.hit("result.read")
+        return reply
 
     async def _try_again(
         self,
@@ -487,6 +536,9 @@ class Engine:
             asyncio.get_running_loop().call_later(CANCEL_GRACE, attempt.give_up)
         else:
             attempt.reply(timed_out)
+
+    def _is_ours(self, uid: str) -> bool:
+        return self.steps.own_action(self._journal.reader, uid) is not None
 
     def _executing(self) -> list[Any]:
         return [running for running in self._running.values() if running.attempt is not None]

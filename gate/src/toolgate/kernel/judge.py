@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from toolgate import clock
 from toolgate.ir import Action, ActionType, OutcomeError
 from toolgate.journal.journal import Reader, Transaction
@@ -22,6 +24,7 @@ from toolgate.kernel.admission import (
 from toolgate.kernel.capabilities import Capabilities
 from toolgate.kernel.past import Past
 from toolgate.kernel.records import SINGLE, Call
+from toolgate.kernel.redaction import Redactor
 from toolgate.kernel.state import StateView
 from toolgate.kernel.tools import RegisteredTool, ToolRegistry
 from toolgate.policy.contracts import Contract, contract_for_state_action
@@ -45,12 +48,20 @@ class Judge:
         policy: Policy,
         capabilities: Capabilities,
         tools: ToolRegistry,
+        redactor: Redactor,
         agent: str,
         framework: str | None,
+        approvers: Mapping[str, Ed25519PublicKey] | None = None,
     ) -> None:
-        """``agent`` and ``framework`` are what rules see as ``agent.id`` and its framework."""
+        """``agent`` and ``framework`` are what rules see as ``agent.id`` and its framework.
+
+        ``approvers`` may take labels away from sessions.
+        """
+        self._approvers = approvers
         self.policy = policy
         """What is in force; another one may take its place between two transactions."""
+        self.redactor = redactor
+        """What the tools' contracts keep secret of their arguments."""
         self._capabilities = capabilities
         self._tools = tools
         self._agent = agent
@@ -62,11 +73,22 @@ class Judge:
         That is done outside of any transaction: a client's schema decides how long it takes.
         """
         tool = self._tools.get(call.tool) if call.calls_tool else None
-        return Prepared(call, tool, check(call, tool, self._capabilities))
+        error = check(call, tool, self._capabilities)
+        if error is None and call.redaction is not None:
+            call = call._replace(redaction=self.redactor.checked(call.tool, call.args))
+        return Prepared(call, tool, error)
 
     def can_run(self, call: Call) -> bool:
         """Tell whether this client has registered what the call needs."""
         return not call.calls_tool or self._tools.get(call.tool) is not None
+
+    def has_tool(self, tool: str) -> bool:
+        """Tell whether this client has registered a tool."""
+        return self._tools.get(tool) is not None
+
+    def contract(self, tool: str) -> Contract:
+        """Return a tool's contract, whether this client has registered it or not."""
+        return self._tools.contract(tool)
 
     def unregistered(self, tools: Iterable[str]) -> list[str]:
         """Return those of ``tools`` that this client has not registered, sorted."""
@@ -77,14 +99,15 @@ class Judge:
         return self._capabilities.refusal_of_size(actions)
 
     def admit(
-        self, tx: Transaction, prepared: Prepared, uid: str, session: SessionRecord, now: int
+        self, reader: Reader, prepared: Prepared, uid: str, session: SessionRecord, now: int
     ) -> Admission:
         """Decide on a prepared call, as the action ``uid`` of ``session``, at ``now``."""
         call = prepared.call
         if prepared.error is not None:
             return Admission("reject", error=prepared.error)
-        state = StateView(tx, session.session)
-        past = Past(tx, session, self._tools, tx)
+        state = StateView(reader, session.session)
+        tx = reader if isinstance(reader, Transaction) else None
+        past = Past(reader, session, self._tools, tx, self._approvers)
         case = _Case(uid, call.proposal, session, now, state.everything, past)
         if call.action is SINGLE:
             return admit(self._verdict(prepared, case))
@@ -122,7 +145,7 @@ class Judge:
         tool = self._tools.get(call.tool) if call.calls_tool else None
         if tool is None and call.calls_tool:
             return None
-        past = Past(reader, session, self._tools)
+        past = Past(reader, session, self._tools, approvers=self._approvers)
         case = _Case("", None, session, now, lambda: state, past)
         verdict = self._verdict(Prepared(call, tool, None), case)
         admitted = admit(verdict, self._verdicts_on_effects(action, case))
@@ -139,7 +162,7 @@ class Judge:
         out.
         """
         everything = StateView(reader, session.session).everything()
-        past = Past(reader, session, self._tools)
+        past = Past(reader, session, self._tools, approvers=self._approvers)
         case = _Case("", None, session, now, lambda: everything, past)
         contract = contract_for_state_action(ActionType.STATE_READ)
 
@@ -166,7 +189,7 @@ class Judge:
         if refusal is not None:
             return refusal
         state = StateView(tx, session.session)
-        past = Past(tx, session, self._tools, tx)
+        past = Past(tx, session, self._tools, tx, self._approvers)
         case = _Case(uid, None, session, now, state.everything, past)
         admission = admit(self._verdict_on_write(case, key, value))
         if admission.step == "hold" and admission.verdict is not None:
@@ -188,7 +211,8 @@ class Judge:
         call, tool = prepared.call, prepared.tool
         kind = call.action.type
         contract = contract_for_state_action(kind) if tool is None else tool.contract
-        return self._decide(kind, contract, call.args, case)
+        verdict = self._decide(kind, contract, call.args, case)
+        return verdict if call.redaction is None else call.redaction.verdict(verdict)
 
     def _decide(
         self, kind: ActionType, contract: Contract, args: dict[str, JSONValue], case: _Case

@@ -6,18 +6,19 @@ Every method runs inside a transaction; what it returns is true once that is dur
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toolgate import clock, jsonvalue
 from toolgate.approvals.hold import deadline_of, hold_digest
-from toolgate.approvals.tally import HoldState, Tally
+from toolgate.approvals.tally import HoldState, Tally, Version, is_edit
 from toolgate.ir import ActionStatus, OutcomeError, OutcomeKind
 from toolgate.journal.events import EventKind
+from toolgate.journal.evidence import REMEMBERED
 from toolgate.journal.journal import Transaction, new_id
 from toolgate.journal.records import ActionRecord, ApprovalRow, HoldRecord, ResultRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import past, state
-from toolgate.kernel.records import Call, consequences
+from toolgate.kernel.records import UNSETTLED, Call, consequences, redacted, shown_args
 from toolgate.kernel.result import Ending
 from toolgate.plan import effects
 from toolgate.policy.verdict import ApprovalRequirement, Verdict
@@ -33,7 +34,11 @@ class Ledger:
 
     def propose(self, tx: Transaction, session: str, call: Call, uid: str) -> None:
         """Journal that a call is proposed, as the action ``uid``."""
-        data: dict[str, JSONValue] = {"tool": call.tool, "args": call.args}
+        shown = call.redaction
+        args = call.args if shown is None else shown.args
+        data: dict[str, JSONValue] = {"tool": call.tool, "args": args}
+        if shown is not None:
+            data["redacted"] = list(shown.pointers)
         for name in ("idempotency_key", "parent", "metadata", "proposal"):
             value = getattr(call, name)
             if value is not None:
@@ -66,13 +71,14 @@ class Ledger:
     ) -> ActionRecord:
         """Insert the row of a call that has just been decided."""
         executing = status is ActionStatus.EXECUTING
+        secret = call.redaction is not None and status not in UNSETTLED
         record = ActionRecord(
             uid=uid,
             project=self.project,
             agent=self.agent,
             session=session,
             tool=call.tool,
-            args=call.args_json,
+            args=call.redaction.args_json if secret and call.redaction else call.args_json,
             content=call.content,
             idempotency_key=call.idempotency_key,
             status=status.value,
@@ -148,7 +154,7 @@ class Ledger:
         seq, changes = self._deduplicated(tx, action.session, call, action.uid, of, output, emits)
         tx.update(hold._replace(status="released", last_seq=seq), hold.last_seq)
         ended = action._replace(status=ActionStatus.SUCCEEDED.value, last_seq=seq)
-        tx.update(ended, action.last_seq)
+        tx.update(_settled(tx, ended), action.last_seq)
         return changes
 
     def perform(
@@ -180,12 +186,73 @@ class Ledger:
         return held, record
 
     def reopen(
-        self, tx: Transaction, action: ActionRecord, old: HoldRecord, call: Call, verdict: Verdict
+        self,
+        tx: Transaction,
+        action: ActionRecord,
+        old: HoldRecord,
+        call: Call,
+        verdict: Verdict,
+        requirement: ApprovalRequirement,
     ) -> tuple[HoldRecord, ActionRecord]:
-        """Ask again, under the requirement policy has now: earlier answers name another digest."""
+        """Ask again, under another requirement: what was said before is void."""
+        verdict = replace(verdict, requirement=requirement)
         fresh = self._hold_record(tx, old.hold_id, old.uid, old.session, call, verdict)
-        seq = self._hold_event(tx, EventKind.HOLD_REOPENED, fresh)
-        record = fresh._replace(seen=old.seen, last_seq=seq)
+        return self._reopened(tx, action, old, fresh._replace(seen=old.seen))
+
+    def edit(
+        self,
+        tx: Transaction,
+        action: ActionRecord,
+        hold: HoldRecord,
+        version: Version,
+        call: Call,
+    ) -> tuple[HoldRecord, ActionRecord]:
+        """Put an approver's arguments in the place of the action's; ``call`` is made with them."""
+        data: dict[str, JSONValue] = {
+            "hold": hold.hold_id,
+            "digest": version.digest,
+            "by": version.by,
+            "args": call.args if call.redaction is None else call.redaction.args,
+            "content": call.content,
+        }
+        seq = tx.append(EventKind.HOLD_EDITED, data, session=hold.session, action=hold.uid)
+        record = hold._replace(digest=version.digest, last_seq=seq)
+        tx.update(record, hold.last_seq)
+        edited = action._replace(args=call.args_json, last_seq=seq)
+        tx.update(edited, action.last_seq)
+        return record, edited
+
+    def refuse_edit(
+        self,
+        tx: Transaction,
+        action: ActionRecord,
+        hold: HoldRecord,
+        version: Version,
+        error: OutcomeError,
+        *,
+        heard: bool,
+    ) -> tuple[HoldRecord, ActionRecord]:
+        """Take an edit back that may not run: the hold is as it was opened, and nothing said.
+
+        ``heard`` says that the log tells that the edit counted.
+        """
+        if heard:
+            data: dict[str, JSONValue] = {
+                "reason": edit_refused(error),
+                "approver": version.by,
+                "hold": hold.hold_id,
+            }
+            seq = tx.append(EventKind.APPROVAL_REFUSED, data, session=hold.session, action=hold.uid)
+            told = hold._replace(last_seq=seq)
+            tx.update(told, hold.last_seq)
+            hold = told
+        return self._reopened(tx, action, hold, hold)
+
+    def _reopened(
+        self, tx: Transaction, action: ActionRecord, old: HoldRecord, fresh: HoldRecord
+    ) -> tuple[HoldRecord, ActionRecord]:
+        seq = self._hold_event(tx, EventKind.HOLD_REOPENED, fresh, after=old.seen)
+        record = fresh._replace(last_seq=seq)
         tx.update(record, old.last_seq)
         moved = action._replace(last_seq=seq)
         tx.update(moved, action.last_seq)
@@ -207,9 +274,17 @@ class Ledger:
                     "approver": statement.approver,
                     "verdict": statement.verdict,
                     "reason": statement.reason,
-                    "envelope": row.envelope.decode(),
+                    "digest": statement.digest,
                     "arrived": clock.to_text(row.at),
                 }
+                if statement.args is not None:
+                    data["edited"] = True
+                if statement.args is not None and said.secret:
+                    data["envelope_sha256"] = hashlib.sha256(row.envelope).hexdigest()
+                else:
+                    data["envelope"] = row.envelope.decode()
+                if not statement.signed:
+                    data["unsigned"] = True
             else:
                 kind = EventKind.APPROVAL_REFUSED
                 # What does not count may be anything: its digest is evidence enough.
@@ -243,7 +318,8 @@ class Ledger:
             raise ValueError("a held action that does not run has a reason")
         seq = self._ended(tx, action.session, action.uid, end.status, end.error)
         tx.update(hold._replace(status=state, last_seq=seq), hold.last_seq)
-        record = action._replace(status=end.status.value, kind=end.error.kind.value, last_seq=seq)
+        ended = action._replace(status=end.status.value, kind=end.error.kind.value, last_seq=seq)
+        record = _settled(tx, ended)
         tx.update(record, action.last_seq)
         return record
 
@@ -265,7 +341,8 @@ class Ledger:
             status=ActionStatus.EXECUTING.value, run=self.run, attempts=attempt, last_seq=seq
         )
         tx.update(record, action.last_seq)
-        past.count_call(tx, record)
+        if action.attempts == 0:
+            past.count_call(tx, record)
         return record
 
     def release(
@@ -304,6 +381,62 @@ class Ledger:
         tx.update(record, action.last_seq)
         return record
 
+    def suspend(
+        self,
+        tx: Transaction,
+        action: ActionRecord,
+        hold: HoldRecord | None,
+        duration_ms: float,
+    ) -> ActionRecord:
+        """Record that a body has stopped itself: its action is held, or proposed, as before."""
+        data: dict[str, JSONValue] = {"attempt": action.attempts, "duration_ms": duration_ms}
+        kind = EventKind.ACTION_SUSPENDED
+        seq = tx.append(kind, data, session=action.session, action=action.uid)
+        if hold is not None:
+            waits = hold._replace(status=HoldState.PENDING.value, last_seq=seq)
+            tx.update(waits, hold.last_seq)
+        status = ActionStatus.PROPOSED if hold is None else ActionStatus.HELD
+        record = action._replace(status=status.value, run=None, last_seq=seq)
+        tx.update(record, action.last_seq)
+        return record
+
+    def enter_again(
+        self, tx: Transaction, action: ActionRecord, timeout: float, emits: tuple[str, ...]
+    ) -> ActionRecord:
+        """Claim an action that is proposed again for another attempt by this run."""
+        claimed = action._replace(status=ActionStatus.EXECUTING.value, run=self.run)
+        return self.attempt(tx, claimed, timeout, emits)
+
+    def hold_again(
+        self, tx: Transaction, action: ActionRecord, call: Call, verdict: Verdict
+    ) -> tuple[ActionRecord, HoldRecord]:
+        """Hold an action for people that is proposed again."""
+        hold_id = new_id(tx.now)
+        record = self._hold_record(tx, hold_id, action.uid, action.session, call, verdict)
+        seq = self._hold_event(tx, EventKind.HOLD_OPENED, record)
+        record = record._replace(last_seq=seq)
+        tx.insert(record)
+        held = action._replace(status=ActionStatus.HELD.value, hold=hold_id, last_seq=seq)
+        tx.update(held, action.last_seq)
+        return held, record
+
+    def again(
+        self,
+        tx: Transaction,
+        action: ActionRecord,
+        timeout: float,
+        emits: tuple[str, ...],
+        why: tuple[EventKind, dict[str, JSONValue]],
+    ) -> ActionRecord:
+        """Claim an action in doubt for another attempt by this run, before its body may start.
+
+        ``why`` is the event that says on whose word it runs again.
+        """
+        kind, data = why
+        tx.append(kind, data, session=action.session, action=action.uid)
+        claimed = action._replace(status=ActionStatus.EXECUTING.value, kind=None, run=self.run)
+        return self.attempt(tx, claimed, timeout, emits)
+
     def end(
         self,
         tx: Transaction,
@@ -311,29 +444,37 @@ class Ledger:
         end: Ending,
         duration_ms: float | None,
         changes: dict[str, JSONValue] | None = None,
+        settled: dict[str, JSONValue] | None = None,
+        *,
+        remembered: bool = False,
     ) -> ActionRecord:
         """Record how an execution ended; a late end of one that was in doubt settles it.
 
-        ``changes`` are what its success commits to the session's state.
+        ``changes`` are what its success commits to the session's state; ``settled`` tells who has
+        settled it, where somebody has.
         """
         data: dict[str, JSONValue] = {"status": end.status.value, "attempts": action.attempts}
+        data |= settled or {}
         if duration_ms is not None:
             data["duration_ms"] = duration_ms
         if end.status is ActionStatus.SUCCEEDED:
             data["output"] = end.output
+        if remembered:
+            data[REMEMBERED] = True
         if end.error is not None:
             data["error"] = end.error.to_json()
         if changes:
             state.commit(tx, action.session, action.uid, changes)
             data["state_changes"] = changes
-        settled = action.status == ActionStatus.IN_DOUBT
-        kind = EventKind.ACTION_SETTLED if settled else _end_kind(end.status, end.error)
+        doubted = action.status == ActionStatus.IN_DOUBT
+        kind = EventKind.ACTION_SETTLED if doubted else _end_kind(end.status, end.error)
         seq = tx.append(kind, data, session=action.session, action=action.uid)
-        record = action._replace(
+        ended = action._replace(
             status=end.status.value,
             kind=None if end.error is None else end.error.kind.value,
             last_seq=seq,
         )
+        record = _settled(tx, ended)
         tx.update(record, action.last_seq)
         return record
 
@@ -342,9 +483,9 @@ class Ledger:
         data: dict[str, JSONValue] = {"kind": error.kind.value, **(error.details or {})}
         tx.append(EventKind.LIMIT_REACHED, data, session=session, action=uid)
 
-    def remember(self, tx: Transaction, action: ActionRecord) -> None:
-        """Remember a success, so that a repeat of the same call can be given its result."""
-        tx.put(ResultRecord(action.session, action.content, action.uid, tx.now, action.last_seq))
+    def remember(self, tx: Transaction, action: ActionRecord, content: str) -> None:
+        """Remember a success, so that a repeat of what ran can be given its result."""
+        tx.put(ResultRecord(action.session, content, action.uid, tx.now, action.last_seq))
 
     def _deduplicated(
         self,
@@ -376,9 +517,11 @@ class Ledger:
     ) -> int:
         data: dict[str, JSONValue] = {
             "hold": hold.hold_id,
-            "digest": hold.digest,
+            "digest": said.version.digest,
             "approved_by": list(said.approved_by),
         }
+        if said.unsigned:
+            data["unsigned"] = list(said.unsigned)
         return tx.append(EventKind.HOLD_RELEASED, data, session=action.session, action=action.uid)
 
     def _executing(
@@ -409,7 +552,10 @@ class Ledger:
             data["error"] = error.to_json()
         return tx.append(_end_kind(status, error), data, session=session, action=uid)
 
-    def _hold_event(self, tx: Transaction, kind: EventKind, record: HoldRecord) -> int:
+    def _hold_event(
+        self, tx: Transaction, kind: EventKind, record: HoldRecord, after: int | None = None
+    ) -> int:
+        """Journal a hold; answers up to the number ``after`` are void."""
         data: dict[str, JSONValue] = {
             "hold": record.hold_id,
             "digest": record.digest,
@@ -417,6 +563,8 @@ class Ledger:
             "reason": record.reason,
             "deadline": None if record.deadline is None else clock.to_text(record.deadline),
         }
+        if after is not None:
+            data["after"] = after
         return tx.append(kind, data, session=record.session, action=record.uid)
 
     def _hold_record(
@@ -432,13 +580,31 @@ class Ledger:
             requirement=jsonvalue.canonical(requirement.to_json()),
             rules=jsonvalue.canonical(list(verdict.rules)),
             reason=verdict.reason,
-            digest=hold_digest(uid, call.tool, call.args, requirement, *consequences(call.action)),
+            digest=hold_digest(
+                uid,
+                call.tool,
+                call.args,
+                requirement,
+                *consequences(call.action),
+                None if call.redaction is None else call.redaction.blind(uid),
+            ),
             policy_digest=verdict.digest,
             opened_at=tx.now,
             deadline=deadline_of(requirement, tx.now),
             seen=0,
             last_seq=0,
         )
+
+
+def _settled(tx: Transaction, record: ActionRecord) -> ActionRecord:
+    """Return the row of an action that has ended: what the log hides of its arguments goes."""
+    if not redacted(record) or record.status in UNSETTLED:
+        return record
+    for row in [] if record.hold is None else tx.approvals(record.hold):
+        if is_edit(row.envelope):
+            tx.forget_answer(row.seq)
+    tx.flush()
+    return record._replace(args=jsonvalue.canonical(shown_args(tx, record)))
 
 
 def _end_kind(status: ActionStatus, error: OutcomeError | None) -> EventKind:
@@ -455,6 +621,11 @@ def _end_kind(status: ActionStatus, error: OutcomeError | None) -> EventKind:
             return EventKind.ACTION_SKIPPED
         case _:
             return EventKind.ACTION_FAILED
+
+
+def edit_refused(error: OutcomeError) -> str:
+    """Return why an edit does not count that was looked at: the gate's reason."""
+    return f"the edit is refused: {error.message}"
 
 
 def required(verdict: Verdict) -> ApprovalRequirement:

@@ -8,24 +8,29 @@ The calls of a session are counted from the first time that a rule asks for them
 made of the session's actions, and every gate of the session goes on with it from there.
 
 A session is given labels by what comes into it: by tools whose contract says so (``emits``), and by
-content that is not trusted (:data:`UNTRUSTED`). What it has been given it keeps.
+content that is not trusted (:data:`UNTRUSTED`). What it has been given it keeps, unless an
+approver takes it away (:mod:`toolgate.kernel.unlabelling`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from toolgate import jsonvalue
 from toolgate.ir import ActionType
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Reader, Transaction
-from toolgate.journal.records import ActionRecord, LabelRecord, SessionRecord, UsageRecord
+from toolgate.journal.names import name_of
+from toolgate.journal.records import ActionRecord, LabelRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel.records import content_digest
+from toolgate.kernel import unlabelling
+from toolgate.kernel.records import content_digest, content_of, redacted
 from toolgate.kernel.tools import ToolRegistry
 
 UNTRUSTED: Final = "untrusted"
@@ -52,7 +57,7 @@ class Document:
 class Past:
     """One session's past, at the moment of a decision; nothing is read before it is asked for."""
 
-    __slots__ = ("_reader", "_session", "_tools", "_tx")
+    __slots__ = ("_approvers", "_reader", "_session", "_tools", "_tx")
 
     def __init__(
         self,
@@ -60,16 +65,23 @@ class Past:
         session: SessionRecord,
         tools: ToolRegistry,
         tx: Transaction | None = None,
+        approvers: Mapping[str, Ed25519PublicKey] | None = None,
     ) -> None:
-        """With ``tx``, a count that is made is kept in it; it is the ``reader``, then."""
+        """With ``tx``, which is the ``reader`` then, what is found out is kept in it.
+
+        That is a count that is made, and labels that one of the ``approvers`` has taken away.
+        """
         self._reader = reader
         self._session = session
         self._tools = tools
         self._tx = tx
+        self._approvers = approvers or {}
 
     def labels(self) -> list[str]:
-        """Return the session's labels, sorted."""
-        return labels_of(self._reader, self._session.session)
+        """Return the session's labels, sorted; those that were taken away are gone from here on."""
+        return unlabelling.labels_left(
+            self._reader, self._session.session, self._approvers, self._tx
+        )
 
     def calls(self) -> dict[str, int]:
         """Return how often each tool was called; 0 for one that is known and was not."""
@@ -131,12 +143,18 @@ def add_labels(
     source: dict[str, JSONValue],
     action: str | None = None,
 ) -> None:
-    """Give a session labels, those that it has not; ``source`` tells where they come from.
+    """Give a session labels; ``source`` tells where those come from that it has not.
+
+    Of those that it has, it is noted that they were brought again.
 
     ``action`` is the action that the events are about: its last event is written after this.
     """
-    known = labels_of(tx, session)
-    for label in sorted(set(labels).difference(known)):
+    known = {record.label: record for record in tx.labels(session)}
+    for label in sorted(set(labels)):
+        if (record := known.get(label)) is not None:
+            # Whoever takes it away has to know of this, too.
+            tx.put(record._replace(at=tx.now))
+            continue
         data: dict[str, JSONValue] = {"label": label, "source": source}
         seq = tx.append(EventKind.LABEL_ADDED, data, session=session, action=action)
         tx.insert(LabelRecord(session, label, tx.now, seq))
@@ -200,22 +218,24 @@ def _started(reader: Reader, session: SessionRecord) -> Iterator[tuple[int, str,
     # Uids sort by time, but for clocks that were set back since.
     first = f"{max(session.opened_at - _CLOCKS_DIFFER, 0) // 1000:011x}"
     for record in reader.actions_since(session.session, first):
-        if record.attempts > 0 and _calls_tool(record):
+        if record.attempts > 0 and _calls_tool(reader, record):
             event = reader.last_event(record.uid, EventKind.ACTION_EXECUTING)
             yield record.last_seq if event is None else event.seq, record.uid, record.tool
 
 
-def _calls_tool(record: ActionRecord) -> bool:
+def _calls_tool(reader: Reader, record: ActionRecord) -> bool:
     # A tool may have the name of a state action; then the digest tells which it is.
-    return record.tool not in _STATE_ACTIONS or record.content == content_digest(
-        record.tool, record.args
+    return (
+        record.tool not in _STATE_ACTIONS
+        or redacted(record)
+        or content_of(reader, record) == content_digest(record.tool, record.args)
     )
 
 
 def _keep(tx: Transaction, session: str, count: dict[str, Any]) -> None:
-    tx.put(UsageRecord(_name(session), jsonvalue.canonical(count), tx.seq))
+    tx.count(_name(session), count, {"calls": sum(count["calls"].values())}, session)
 
 
 @lru_cache(maxsize=64)
 def _name(session: str) -> str:
-    return jsonvalue.canonical(["calls", session]).decode()
+    return name_of("calls", session)

@@ -13,7 +13,8 @@ from toolgate.errors import JournalTampered
 from toolgate.ir import Action, ActionCompensation, ActionProposal, ActionType
 from toolgate.journal.journal import Reader
 from toolgate.journal.records import ActionRecord, ProposalRecord
-from toolgate.kernel.records import SINGLE, Call, content_digest
+from toolgate.kernel.records import SINGLE, Call, content_digest, content_of, redaction_of
+from toolgate.kernel.redaction import Redactor
 
 
 def action_uid(proposal: str, place: int) -> str:
@@ -43,11 +44,12 @@ def read_proposal(record: ProposalRecord) -> ActionProposal:
 
 
 def call_of(reader: Reader, record: ActionRecord) -> Call:
-    """Return the call that a recorded action makes, as it was proposed.
+    """Return the call that a recorded action makes, with the arguments of its row.
 
     Raises :class:`JournalTampered` when the action's proposal is missing, or is another.
     """
     args = jsonvalue.parse(record.args)
+    redaction = redaction_of(reader, record, args)
     proposal = proposal_uid(record.uid)
     action = SINGLE if proposal is None else planned(reader, record.uid)
     if action is not SINGLE:
@@ -56,11 +58,12 @@ def call_of(reader: Reader, record: ActionRecord) -> Call:
         tool=record.tool,
         args=args,
         args_json=record.args,
-        content=record.content,
+        content=content_of(reader, record),
         idempotency_key=record.idempotency_key,
         action=action,
         uid=record.uid,
         proposal=proposal,
+        redaction=redaction,
     )
 
 
@@ -70,15 +73,21 @@ def call_for(
     proposal: str,
     parent: str | None = None,
     claimed: int | None = None,
+    *,
+    redactor: Redactor,
 ) -> Call:
     """Return the call that an action of a proposal makes, as the action ``uid``."""
     name = action.tool or "" if action.type is ActionType.TOOL_CALL else action.type.value
     args_json = jsonvalue.canonical(action.parameters)
+    redaction = None
+    if action.type is ActionType.TOOL_CALL:
+        redaction = redactor.unchecked(name, action.parameters)
+    keyed = None if redaction is None else redaction.keyed
     return Call(
         tool=name,
         args=action.parameters,
         args_json=args_json,
-        content=content_digest(name, args_json, action.type),
+        content=content_digest(name, args_json, action.type, keyed),
         timeout=None if action.timeout_ms is None else action.timeout_ms / 1000,
         parent=parent,
         claimed=claimed,
@@ -86,6 +95,7 @@ def call_for(
         action=action,
         uid=uid,
         proposal=proposal,
+        redaction=redaction,
     )
 
 

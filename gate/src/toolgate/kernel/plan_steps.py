@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from toolgate import clock, jsonvalue
+from toolgate import clock, faults, jsonvalue
 from toolgate.errors import JournalTampered
 from toolgate.ir import (
     Action,
@@ -42,7 +42,7 @@ from toolgate.kernel.places import (
     read_proposal,
 )
 from toolgate.kernel.progress import Progress, cost_of
-from toolgate.kernel.records import Call, error_of, recall
+from toolgate.kernel.records import REDACTED, Call, content_of, error_of, recall
 from toolgate.kernel.step import Settings
 from toolgate.kernel.steps import KeyConflict, Steps
 from toolgate.plan.graph import Graph, build
@@ -115,10 +115,12 @@ class PlanSteps:
         the key names another one.
         """
         ours = (self._settings.project, self._settings.agent)
+        redactor = self._steps.judge.redactor
+        hidden_content = REDACTED + redactor.keyed(b"proposal\n" + content.encode()).hex()
         if idempotency_key is not None:
             known = tx.proposal_by_key(*ours, idempotency_key)
             if known is not None:
-                if _received(tx, known.uid).get("content") != content:
+                if _received(tx, known.uid).get("content") not in (content, hidden_content):
                     raise KeyConflict(
                         f"the idempotency key {idempotency_key!r} names another proposal "
                         f"({known.uid}): one key is one proposal for ever"
@@ -128,6 +130,9 @@ class PlanSteps:
         plan = proposal.model_dump(mode="json")
         document = jsonvalue.canonical(plan)
         data: dict[str, JSONValue] = {"proposal": plan, "content": content}
+        shown = redactor.proposal(plan)
+        if shown is not None:
+            data = {"proposal": shown, "content": hidden_content}
         missing = self._steps.judge.unregistered(_tools_of(proposal))
         if missing:
             data["unregistered"] = list(missing)
@@ -139,6 +144,7 @@ class PlanSteps:
         status = ProposalStatus.RUNNING
         if isinstance(graph, OutcomeError):
             status = ProposalStatus.ABORTED
+            document = document if shown is None else jsonvalue.canonical(shown)
             end: dict[str, JSONValue] = {"error": graph.to_json(), "refused": True}
             seq = tx.append(EventKind.PROPOSAL_ABORTED, end, session=session.session, action=uid)
         record = ProposalRecord(
@@ -155,6 +161,7 @@ class PlanSteps:
             last_seq=seq,
         )
         tx.insert(record)
+        faults.hit("proposal.received")
         if isinstance(graph, OutcomeError):
             return Settled(_refused(record, proposal, graph))
         return self._progress(record, proposal, graph, session)
@@ -174,18 +181,20 @@ class PlanSteps:
                 "back, or events are missing; nothing was done on its word"
             )
         if record.status in _ENDED:
+            self._take_in_settlements(tx, uid)
             return Settled(result_of(tx, record))
-        progress, held = self._load(tx, record)
         running = record.status == ProposalStatus.RUNNING
         mine = record.run == self._run
-        if running and not (take if mine else self._steps.abandoned(record.run)):
+        elsewhere = running and not (take if mine else self._steps.abandoned(record.run))
+        progress, held, stopped = self._load(tx, record, settle=not elsewhere)
+        if elsewhere:
             return Elsewhere(progress.result(ProposalStatus.RUNNING))
         answered = []
         if progress.ending:
             ready = not progress.executing
         else:
             answered = [item for item in held if self._steps.releases.answered(tx, item)]
-            ready = bool(answered) or progress.schedule.startable or not progress.held
+            ready = bool(answered or stopped) or progress.schedule.startable or not progress.held
         error = self._missing_tools(tx, progress) if take and ready else None
         if not (take and ready) or error is not None:
             holds = [self._steps.releases.hold(tx, item)[1] for item in held]
@@ -197,7 +206,7 @@ class PlanSteps:
                 min(deadlines, default=None),
                 error,
             )
-        for item in answered:
+        for item in (*answered, *stopped):
             progress.schedule.release(progress.proposal.actions[_place(item.uid)].id)
         self._move(tx, progress, EventKind.PROPOSAL_RESUMED, {}, ProposalStatus.RUNNING)
         return progress
@@ -224,6 +233,7 @@ class PlanSteps:
         _still_claimed(tx, progress)
         data: dict[str, JSONValue] = {"held": [progress.uid_of(n) for n in progress.held]}
         self._move(tx, progress, EventKind.PROPOSAL_SUSPENDED, data, ProposalStatus.SUSPENDED)
+        faults.hit("proposal.suspended")
         return progress.result(ProposalStatus.SUSPENDED)
 
     def complete(self, tx: Transaction, progress: Progress) -> ProposalResult:
@@ -236,6 +246,7 @@ class PlanSteps:
         result = progress.result(ProposalStatus.COMPLETED)
         data: dict[str, JSONValue] = {"cost": result.cost.to_json()}
         self._move(tx, progress, EventKind.PROPOSAL_COMPLETED, data, ProposalStatus.COMPLETED)
+        faults.hit("proposal.completed")
         return result
 
     def roll_back(self, tx: Transaction, progress: Progress) -> tuple[list[str], list[str]]:
@@ -260,10 +271,14 @@ class PlanSteps:
         restored, kept = state.undo(tx, progress.record.session, progress.uid, undone)
         for uid in undone:
             record = tx.action(uid)
-            known = None if record is None else tx.result(record.session, record.content)
-            if record is not None and known is not None and known.uid == uid:
-                tx.forget(record.session, record.content)
+            if record is None:
+                continue
+            content = content_of(tx, record)
+            known = tx.result(record.session, content)
+            if known is not None and known.uid == uid:
+                tx.forget(record.session, content)
         self._keep(tx, progress, ProposalStatus.RUNNING, tx.seq)
+        faults.hit("proposal.rolled_back")
         progress.rolled_back = True
         return restored, kept
 
@@ -287,6 +302,7 @@ class PlanSteps:
             "rollback": rollback.to_json(),
         }
         self._move(tx, progress, EventKind.PROPOSAL_ABORTED, end, ProposalStatus.ABORTED)
+        faults.hit("proposal.aborted")
         return result
 
     def refuse(
@@ -298,8 +314,16 @@ class PlanSteps:
 
     def call(self, progress: Progress, action: Action, parent: str | None = None) -> Call:
         """Return the call that an action makes whose references are resolved."""
-        uid, claimed = progress.uid_of(action.id), progress.record.last_seq
-        return call_for(action, uid, progress.uid, parent, claimed)
+        uid = progress.uid_of(action.id)
+        return self.call_as(progress, action, uid, parent)
+
+    def call_as(
+        self, progress: Progress, action: Action, uid: str, parent: str | None = None
+    ) -> Call:
+        """Return the call that an action makes as the action ``uid`` of the proposal."""
+        redactor = self._steps.judge.redactor
+        claimed = progress.record.last_seq
+        return call_for(action, uid, progress.uid, parent, claimed, redactor=redactor)
 
     def _withdraw_held(self, tx: Transaction, progress: Progress, error: OutcomeError) -> None:
         for name in progress.held:
@@ -315,8 +339,25 @@ class PlanSteps:
             outcome = self._steps.refuse(tx, progress.session, call, ActionStatus.SKIPPED, error)
             progress.note(action.id, outcome, tx.now)
 
-    def _load(self, tx: Transaction, record: ProposalRecord) -> tuple[Progress, list[ActionRecord]]:
-        """Return a proposal as the journal knows it, and the rows of its held actions."""
+    def _take_in_settlements(self, tx: Transaction, uid: str) -> set[str]:
+        """Settle a proposal's actions that are in doubt, as far as somebody has settled them.
+
+        Returns the uids of those that are to run again.
+        """
+        rows = [row for row in tx.actions_of(uid) if row.status == ActionStatus.IN_DOUBT]
+        again = {row.uid for row in rows if self._steps.settling.settle(tx, row)}
+        tx.flush()
+        return again
+
+    def _load(
+        self, tx: Transaction, record: ProposalRecord, *, settle: bool
+    ) -> tuple[Progress, list[ActionRecord], list[ActionRecord]]:
+        """Return a proposal as the journal knows it, and the rows of its actions that wait.
+
+        First those that are held, then those whose bodies have stopped themselves.
+
+        With ``settle``, what has been said of those in doubt is taken in.
+        """
         session = tx.session(record.session)
         if session is None:
             raise JournalTampered(f"the session of proposal {record.uid} is missing")
@@ -327,13 +368,18 @@ class PlanSteps:
             if row.status == ActionStatus.EXECUTING and self._steps.abandoned(row.run):
                 self._steps.doubt(tx, row)
         tx.flush()
+        again = self._take_in_settlements(tx, record.uid) if settle else set()
         rows = [row for row in tx.actions_of(record.uid) if not compensates(row.uid)]
-        held = []
+        held: list[ActionRecord] = []
+        stopped: list[ActionRecord] = []
         for row in sorted(rows, key=lambda row: row.last_seq):
             action = progress.proposal.actions[_place(row.uid)]
             if row.status in (ActionStatus.HELD, ActionStatus.EXECUTING):
                 step = self._steps.releases.standing(tx, row)
                 held += [row] if row.status == ActionStatus.HELD else []
+            elif row.status == ActionStatus.PROPOSED:
+                step = self._steps.reentry.standing(tx, row)
+                stopped.append(row)
             else:
                 step = recall(tx, row)
             progress.usage.spent = progress.usage.spent.add(
@@ -341,9 +387,10 @@ class PlanSteps:
                 actions=int(row.attempts > 0),
                 duration_ms=step.duration_ms or 0.0,
             )
-            progress.note(action.id, step, tx.event(row.last_seq).at)
+            take_note = progress.again if row.uid in again else progress.note
+            take_note(action.id, step, tx.event(row.last_seq).at)
         progress.rolled_back = tx.last_event(record.uid, EventKind.STATE_ROLLED_BACK) is not None
-        return progress, held
+        return progress, held, stopped
 
     def _progress(
         self,
@@ -369,6 +416,9 @@ class PlanSteps:
     def _keep(self, tx: Transaction, progress: Progress, status: ProposalStatus, seq: int) -> None:
         run = self._run if status is ProposalStatus.RUNNING else None
         moved = progress.record._replace(status=status.value, run=run, last_seq=seq)
+        if status in _ENDED:
+            shown = self._steps.judge.redactor.document(moved.document)
+            moved = moved._replace(document=shown)
         tx.update(moved, progress.record.last_seq)
         progress.record = moved
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from toolgate.approvals.tally import HoldState
 from toolgate.errors import JournalTampered
 from toolgate.ir import (
     Action,
@@ -32,6 +33,7 @@ from toolgate.kernel.places import (
     read_proposal,
 )
 from toolgate.kernel.records import check_place
+from toolgate.kernel.redaction import Redactor
 from toolgate.plan.graph import Graph, build
 
 
@@ -106,9 +108,10 @@ class PlanView:
         }
 
 
-def view_plan(reader: Reader, view: HoldView) -> PlanView | None:
+def view_plan(reader: Reader, view: HoldView, redactor: Redactor) -> PlanView | None:
     """Return the proposal of a held action as ``reader`` has it; a single call has none.
 
+    When nobody is asked any more, what would compensate it is told without what is redacted.
     Raises :class:`JournalTampered`. The reader must read one unchanging view meanwhile.
     """
     place, uid = view.place, view.hold.uid
@@ -153,12 +156,17 @@ def view_plan(reader: Reader, view: HoldView) -> PlanView | None:
                     compensates=True,
                 )
             )
+    undo_held = compensation_of(planned(reader, uid), proposal.actions)
+    if undo_held is not None and view.status != HoldState.PENDING:
+        hidden = redactor.unchecked(undo_held.tool or "", undo_held.parameters)
+        if hidden is not None:
+            undo_held = undo_held.model_copy(update={"parameters": hidden.args})
     return PlanView(
         place.proposal,
         proposal.id,
         proposal.source,
         ProposalStatus(record.status),
-        compensation_of(planned(reader, uid), proposal.actions),
+        undo_held,
         (*actions, *begun),
     )
 

@@ -6,7 +6,11 @@ import asyncio
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
 
+from toolgate import faults
+from toolgate.errors import JournalError
 from toolgate.ir import (
     Action,
     ActionProposal,
@@ -21,12 +25,11 @@ from toolgate.ir import (
     ProposalStatus,
     Rollback,
 )
-from toolgate.journal.journal import Journal, RecordChanged
+from toolgate.journal.journal import Journal, RecordChanged, Transaction
 from toolgate.journal.records import SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.engine import Engine, NotStarted, RequestId
 from toolgate.kernel.places import (
-    call_for,
     compensates,
     compensation_of,
     compensation_uid,
@@ -37,6 +40,7 @@ from toolgate.kernel.plan_steps import (
     Elsewhere,
     PlanSteps,
     Settled,
+    Standing,
 )
 from toolgate.kernel.progress import Progress
 from toolgate.kernel.records import Call
@@ -64,7 +68,32 @@ _STATUS = {
 }
 
 
+_STOPPED = (ActionStatus.PROPOSED, ActionStatus.HELD)
+"""What an action is whose body has been entered, and has stopped itself."""
+
 _UNSETTLED = (ActionStatus.PROPOSED, ActionStatus.HELD, ActionStatus.EXECUTING)
+
+
+class _Looked(NamedTuple):
+    """How a turn has left a proposal, and the number of the last answer there was at its look."""
+
+    standing: Standing
+    result: ProposalResult
+    seen: int
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A request's turn at a proposal, which others of this gate wait for.
+
+    Whoever came before it looked may take what it ``found`` for a look of their own: of many who
+    wait for one proposal, one looks.
+    """
+
+    over: asyncio.Future[None]
+    has_looked: bool = False
+    found: _Looked | None = None
+    failed: JournalError | None = None
 
 
 class Plans:
@@ -84,7 +113,7 @@ class Plans:
         self._steps = steps
         self._tools = tools
         self._session = session
-        self._active: dict[str, asyncio.Future[None]] = {}
+        self._active: dict[str, _Turn] = {}
 
     async def propose(
         self,
@@ -113,10 +142,11 @@ class Plans:
             if isinstance(step, Settled):
                 return step.result
             if isinstance(step, Progress):
+                faults.hit("proposal.started")
                 with self._turn(step.uid):
                     return await self._run(step, request, cancelled, parent)
-        if (busy := self._active.get(step.uid)) is not None:
-            await asyncio.wait({busy, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+        if (turn := self._active.get(step.uid)) is not None:
+            await asyncio.wait({turn.over, cancelled}, return_when=asyncio.FIRST_COMPLETED)
         outcome = await self.resume(step.uid, request, 0.0, cancelled)
         if outcome.proposal is None:
             raise ValueError("a proposal that is known has a result")
@@ -142,25 +172,30 @@ class Plans:
         until = None if wait is None else loop.time() + wait
         proposal = proposal_uid(uid) or uid
         while True:
-            busy = self._active.get(proposal)
-            if busy is not None:
-                left = None if until is None else max(until - loop.time(), 0.0)
-                await asyncio.wait({busy, cancelled}, timeout=left, return_when="FIRST_COMPLETED")
-                if busy.done():
-                    continue
-                return _outcome(uid, await self._as_it_stands(proposal))
-            with self._turn(proposal), self._engine.counted():
-                standing = await self._journal.transact(
-                    lambda tx: self._steps.look(tx, proposal, take=not self._engine.closing)
-                )
-                if standing is None:
+            turn = self._active.get(proposal)
+            if turn is None:
+                looked = await self._take_turn(proposal, request, wait, cancelled)
+                if looked is None:
                     return unknown(uid)
-                if isinstance(standing, Progress):
-                    result = await self._run(standing, request, cancelled, None)
-                else:
-                    result = standing.result
+            else:
+                will_look = not turn.has_looked
+                left = None if until is None else max(until - loop.time(), 0.0)
+                await asyncio.wait(
+                    {turn.over, cancelled}, timeout=left, return_when="FIRST_COMPLETED"
+                )
+                if not turn.over.done():
+                    return _outcome(uid, await self._as_it_stands(proposal))
+                if will_look and turn.failed is not None:
+                    raise turn.failed
+                if turn.found is None or not will_look:
+                    continue
+                looked = turn.found
+            standing, result, seen = looked
             if not _waits(uid, result):
                 return _outcome(uid, result, replayed=isinstance(standing, Settled))
+            if isinstance(standing, Progress) and standing.stopped:
+                # To enter it again is for the next resume: this one would never end.
+                return _outcome(uid, result)
             if isinstance(standing, Asleep) and standing.error is not None:
                 return _outcome(uid, result, error=standing.error)
             if isinstance(standing, Asleep) and cancelled.done():
@@ -172,7 +207,41 @@ class Plans:
             ):
                 return _outcome(uid, result)
             if not isinstance(standing, Progress):
-                await self._sleep(uid, standing, cancelled, until)
+                await self._sleep(uid, standing, seen, cancelled, until)
+
+    async def _take_turn(
+        self,
+        proposal: str,
+        request: RequestId,
+        wait: float | None,
+        cancelled: asyncio.Future[None],
+    ) -> _Looked | None:
+        """Look how a proposal stands, and run it as far as it goes if it can go on.
+
+        ``None``: this project and agent have no such proposal.
+        """
+        with self._turn(proposal) as turn:
+
+            def look(tx: Transaction) -> tuple[Standing | None, int]:
+                turn.has_looked = True
+                standing = self._steps.look(tx, proposal, take=not self._engine.closing)
+                return standing, tx.last_approval()
+
+            try:
+                with self._engine.looking(wait):
+                    standing, seen = await self._journal.transact(look)
+            except JournalError as error:
+                turn.failed = error
+                raise
+            if standing is None:
+                return None
+            if isinstance(standing, Progress):
+                faults.hit("proposal.resumed")
+                with self._engine.counted():
+                    result = await self._run(standing, request, cancelled, None)
+                return _Looked(standing, result, seen)
+            turn.found = _Looked(standing, standing.result, seen)
+            return turn.found
 
     async def _as_it_stands(self, proposal: str) -> ProposalResult:
         """Return how a proposal stands that this or another gate runs."""
@@ -187,16 +256,19 @@ class Plans:
         self,
         uid: str,
         standing: Asleep | Elsewhere | Settled,
+        seen: int,
         cancelled: asyncio.Future[None],
         until: float | None,
     ) -> None:
         """Wait until a proposal may go on. What another gate does with it is looked at again."""
         if isinstance(standing, Asleep) and standing.holds:
-            await self._engine.wait_for(uid, standing.holds, cancelled, standing.deadline, until)
+            await self._engine.wait_for(
+                uid, standing.holds, seen, cancelled, standing.deadline, until
+            )
             return
         soon = asyncio.get_running_loop().time() + LOOK_AGAIN
         await self._engine.wait_for(
-            uid, (), cancelled, None, soon if until is None else min(soon, until)
+            uid, (), seen, cancelled, None, soon if until is None else min(soon, until)
         )
 
     async def _give_up(self, uid: str, standing: Asleep) -> Outcome:
@@ -209,15 +281,15 @@ class Plans:
         return await self._engine.withdraw(uid, "the caller no longer waits")
 
     @contextmanager
-    def _turn(self, proposal: str) -> Iterator[None]:
+    def _turn(self, proposal: str) -> Iterator[_Turn]:
         """Have a proposal to oneself: of this gate's requests, one at a time brings it on."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._active[proposal] = done
+        turn = _Turn(asyncio.get_running_loop().create_future())
+        self._active[proposal] = turn
         try:
-            yield
+            yield turn
         finally:
             del self._active[proposal]
-            done.set_result(None)
+            turn.over.set_result(None)
 
     def _graph(self, proposal: ActionProposal) -> Graph | OutcomeError:
         """Return a proposal's graph, or why the whole of it is refused before anything runs."""
@@ -301,7 +373,10 @@ class Plans:
                 if error is not None:
                     failure = failure or error
                     continue
-                progress.note(name, task.result(), self._journal.now())
+                outcome = task.result()
+                progress.note(name, outcome, self._journal.now())
+                progress.stopped |= outcome.attempts > 0 and outcome.status in _STOPPED
+                faults.hit("proposal.between")
         if failure is not None:
             raise failure
 
@@ -365,6 +440,7 @@ class Plans:
             except NotStarted:
                 return await self._journal.transact(lambda tx: self._steps.suspend(tx, progress))
             compensations.append(Compensated(name, outcome))
+            faults.hit("proposal.compensated")
         made_good = {
             item.action_id
             for item in compensations
@@ -401,9 +477,9 @@ class Plans:
             compensation = _resolved(compensation, progress)
         except UnresolvedReference as unresolved:
             error = OutcomeError(OutcomeKind.DEPENDENCY_FAILED, str(unresolved))
-            call = call_for(compensation, uid, progress.uid, claimed=progress.record.last_seq)
+            call = self._steps.call_as(progress, compensation, uid)
             return await self._refuse(progress, call, error)
-        call = call_for(compensation, uid, progress.uid, claimed=progress.record.last_seq)
+        call = self._steps.call_as(progress, compensation, uid)
         return await self._engine.act(call, progress.session, request, cancelled, None)
 
     def _may_have_effects(self, action: Action, outcome: Outcome) -> bool:

@@ -35,7 +35,7 @@ from toolgate.plan.graph import Graph
 from toolgate.plan.references import MOST, Room
 
 _FAILED = (ActionStatus.FAILED, ActionStatus.IN_DOUBT)
-_HELD = (ActionStatus.HELD, ActionStatus.EXECUTING)
+_HELD = (ActionStatus.PROPOSED, ActionStatus.HELD, ActionStatus.EXECUTING)
 
 
 class Progress:
@@ -65,6 +65,9 @@ class Progress:
         self.rolled_back = False
         self._succeeded: dict[str, JSONValue] = {}
         self._times: dict[str, int] = {}
+        self.stopped = False
+        """Whether a body has stopped itself since this run took the proposal up."""
+        self._again: set[str] = set()
         self._failure: str | None = None
         self._exhausted: OutcomeError | None = None
 
@@ -83,6 +86,7 @@ class Progress:
         self.outcomes[name] = outcome
         self.proposed.add(name)
         self._times[name] = at
+        self._again.discard(name)
         if outcome.status in _HELD:
             self.schedule.hold(name)
             return
@@ -100,9 +104,16 @@ class Progress:
         if aborts and outcome.status in _FAILED and self._failure is None:
             self._failure = name
 
+    def again(self, name: str, outcome: Outcome, at: int) -> None:
+        """Take note of an action in doubt, of which ``outcome`` tells, that is to run again."""
+        self.outcomes[name] = outcome
+        self.proposed.add(name)
+        self._times[name] = at
+        self._again.add(name)
+
     @property
     def held(self) -> list[str]:
-        """The actions that wait for people, or that another gate runs, in listed order."""
+        """The actions that wait for people, or to be entered again, or that another gate runs."""
         return [action.id for action in self.proposal.actions if self._stands(action.id, _HELD)]
 
     @property
@@ -148,7 +159,7 @@ class Progress:
     @property
     def settled(self) -> bool:
         """Whether every action has come to an end that does not only compensate another."""
-        return not self.held and all(
+        return not (self.held or self._again) and all(
             action.id in self.graph.compensators for action in self.unstarted()
         )
 
@@ -190,7 +201,8 @@ class Progress:
         that have succeeded, or may yet.
         """
         for action in self.proposal.actions:
-            unsettled = self.outcomes.get(action.id) is None or self._stands(action.id, _HELD)
+            waits = action.id in self._again or self._stands(action.id, _HELD)
+            unsettled = waits or self.outcomes.get(action.id) is None
             if unsettled and not self.rolled_back and action.id not in self.graph.compensators:
                 yield from _tool_of(action)
             compensation = compensation_of(action, self.proposal.actions)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
-from toolgate.errors import JournalUnavailable, ToolgateError
+from toolgate import faults
+from toolgate.errors import JournalTampered, JournalUnavailable, ToolgateError
 from toolgate.ir import Outcome
 from toolgate.journal.journal import Journal, RecordChanged
 from toolgate.kernel.allowance import Usage
-from toolgate.kernel.result import Ending, ToolReply, concluded, ending
+from toolgate.kernel.result import Ending, ToolReply, concluded, ending, unrecordable
 from toolgate.kernel.step import Claim
 from toolgate.kernel.steps import Steps
 
@@ -41,6 +43,7 @@ class Recorder:
         self._steps = steps
         self.under_way: set[asyncio.Task[None]] = set()
         """What is still tried, or settled, in the background."""
+        self._ending = asyncio.Event()
 
     async def record(
         self, claim: Claim, end: Ending, duration_ms: float, usage: Usage | None
@@ -51,7 +54,9 @@ class Recorder:
         """
         for pause in (*RECORD_RETRIES, None):
             try:
-                return await self._record_once(claim, end, duration_ms, usage)
+                outcome = await self._record_once(claim, end, duration_ms, usage)
+                faults.hit("end.committed")
+                return outcome
             except JournalUnavailable as error:
                 if pause is None:
                     self._in_background(self._record_some_day(claim, end, duration_ms))
@@ -62,6 +67,24 @@ class Recorder:
     async def _record_once(
         self, claim: Claim, end: Ending, took: float, usage: Usage | None
     ) -> Outcome:
+        """Record an end once; one that cannot be written as it is ends as an internal error.
+
+        Its body ran: an action that nobody can end would be executing while the gate lives.
+        """
+        try:
+            return await self._record_as_it_is(claim, end, took, usage)
+        except JournalUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the action has to end
+            failed = concluded(claim.call.action, unrecordable(claim.tool, error))
+            tampered = error if isinstance(error, JournalTampered) else None
+            return await self._journal.transact(
+                lambda tx: self._steps.fail(tx, claim, failed, took, tampered)
+            )
+
+    async def _record_as_it_is(
+        self, claim: Claim, end: Ending, took: float, usage: Usage | None
+    ) -> Outcome:
         try:
             return await self._journal.transact(
                 lambda tx: self._steps.end(tx, claim, end, took, usage)
@@ -70,9 +93,17 @@ class Recorder:
             # Another gate took this one for dead and put the action in doubt: this settles it.
             return await self._journal.transact(lambda tx: self._steps.settle(tx, claim, end, took))
 
+    async def finish(self, seconds: float) -> None:
+        """Try once more what could not be recorded, for up to ``seconds``: the gate ends."""
+        self._ending.set()
+        if self.under_way:
+            await asyncio.wait(self.under_way, timeout=seconds)
+
     async def _record_some_day(self, claim: Claim, end: Ending, duration_ms: float) -> None:
-        while True:
-            await asyncio.sleep(RECORD_AGAIN)
+        last = False
+        while not last:
+            with suppress(TimeoutError):
+                last = await asyncio.wait_for(self._ending.wait(), RECORD_AGAIN)
             try:
                 await self._record_once(claim, end, duration_ms, None)
             except JournalUnavailable:
@@ -83,7 +114,7 @@ class Recorder:
         """Settle an action in doubt whose body has ended after all."""
 
         async def settle() -> None:
-            end = concluded(claim.call.action, ending(claim.tool, reply))
+            end = concluded(claim.call.action, ending(claim.tool, reply, claim.call.redaction))
             try:
                 await self._journal.transact(lambda tx: self._steps.settle(tx, claim, end, None))
             except ToolgateError:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from toolgate import clock, jsonvalue
 from toolgate.approvals.hold import Hold
-from toolgate.approvals.tally import Received, Tally, tally
+from toolgate.approvals.tally import Tally
+from toolgate.config import GateConfig
 from toolgate.errors import JournalTampered
 from toolgate.ir import (
     Action,
@@ -23,9 +21,21 @@ from toolgate.ir import (
 )
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Reader
-from toolgate.journal.records import ActionRecord, ApprovalRow, HoldRecord
+from toolgate.journal.records import ActionRecord, HoldRecord
 from toolgate.jsonvalue import JSONValue
+from toolgate.kernel.redaction import Keyed, Redaction, Redactor, redact
 from toolgate.policy.verdict import ApprovalRequirement, Verdict
+
+REDACTED: Final = "hmac-sha256:"
+"""What the content digest of an action begins with whose arguments are redacted in part."""
+
+UNSETTLED: Final = (
+    ActionStatus.PROPOSED,
+    ActionStatus.HELD,
+    ActionStatus.EXECUTING,
+    ActionStatus.IN_DOUBT,
+)
+"""While it is so, an action's row keeps its arguments as they are."""
 
 SINGLE: Final = Action(id="call", type=ActionType.TOOL_CALL)
 """What a single governed call is besides its tool and arguments: no effects, no conditions."""
@@ -39,7 +49,8 @@ class Call(NamedTuple):
     ``content`` the digest by which a repeated call is recognised. ``timeout`` (seconds) may only
     shorten the contract's. ``parent`` is the uid of the action whose body makes this call.
     ``uid`` is the action's when it is known beforehand, and ``proposal`` the uid of its proposal,
-    whose log ended at ``claimed`` when this gate began, or went on, to run it.
+    whose log ended at ``claimed`` when this gate began, or went on, to run it. ``redaction`` is
+    what everybody may see in place of ``args``, where its tool's contract hides any.
     """
 
     tool: str
@@ -54,6 +65,7 @@ class Call(NamedTuple):
     uid: str | None = None
     proposal: str | None = None
     claimed: int | None = None
+    redaction: Redaction | None = None
 
     @property
     def calls_tool(self) -> bool:
@@ -62,12 +74,105 @@ class Call(NamedTuple):
 
 
 def content_digest(
-    tool: str, args_json: bytes, action_type: ActionType = ActionType.TOOL_CALL
+    tool: str,
+    args_json: bytes,
+    action_type: ActionType = ActionType.TOOL_CALL,
+    keyed: Keyed | None = None,
 ) -> str:
-    """Return the digest of a tool's name and canonical arguments, or of a state action."""
+    """Return the digest of a tool's name and canonical arguments, or of a state action.
+
+    Where some of the arguments are redacted it is ``keyed``: nobody else can try a guess.
+    """
     name = tool.encode()
     head = b"" if action_type is ActionType.TOOL_CALL else action_type.value.encode() + b"!"
-    return "sha256:" + hashlib.sha256(b"%b%d:%b%b" % (head, len(name), name, args_json)).hexdigest()
+    content = b"%b%d:%b%b" % (head, len(name), name, args_json)
+    if keyed is not None:
+        return REDACTED + keyed(b"content\n" + content).hex()
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def redacted(record: ActionRecord) -> bool:
+    """Tell whether the action's arguments are redacted wherever others may read them."""
+    return record.content.startswith(REDACTED)
+
+
+def same_content(reader: Reader, record: ActionRecord, call: Call) -> bool:
+    """Tell whether a call is of a recorded action's tool and arguments.
+
+    Its tool may have been given ``redact`` pointers since, or have lost them.
+    """
+    if record.content == call.content:
+        return True
+    keyed = reader.redacting if redacted(record) else None
+    return record.content == content_digest(call.tool, call.args_json, call.action.type, keyed)
+
+
+def shown_args(reader: Reader, record: ActionRecord) -> dict[str, JSONValue]:
+    """Return an action's arguments as the log shows them; raises :class:`JournalTampered`."""
+    edited = edited_args(reader, record)
+    return proposed_args(reader, record.uid) if edited is None else edited
+
+
+def proposed_args(reader: Reader, uid: str) -> dict[str, JSONValue]:
+    """Return the arguments an action was proposed with, as the log shows them.
+
+    Raises :class:`JournalTampered`.
+    """
+    return _proposed(reader, uid)["args"]  # type: ignore[no-any-return]
+
+
+def edited_args(reader: Reader, record: ActionRecord) -> dict[str, JSONValue] | None:
+    """Return the arguments that an approver has put in the place of an action's own.
+
+    They are as the log shows them. ``None``: nobody has. Raises :class:`JournalTampered`.
+    """
+    edit = edit_of(reader, record)
+    return None if edit is None else edit["args"]
+
+
+def content_of(reader: Reader, record: ActionRecord) -> str:
+    """Return the digest of an action's tool and arguments as they are, edited or not.
+
+    The row's ``content`` is that of the call as it was proposed, by which a repeat is recognised.
+    """
+    edit = edit_of(reader, record)
+    return record.content if edit is None else edit["content"]
+
+
+def edit_of(reader: Reader, record: ActionRecord) -> dict[str, Any] | None:
+    """Return what the log tells of the edit that an action's arguments are, if they are one."""
+    if record.hold is None:
+        return None
+    event = reader.last_event(record.uid, EventKind.HOLD_EDITED)
+    return None if event is None else jsonvalue.parse(event.data)
+
+
+def redaction_of(
+    reader: Reader, record: ActionRecord, args: dict[str, JSONValue]
+) -> Redaction | None:
+    """Return the redaction of a recorded action with its row's arguments; ``None``: it has none.
+
+    Raises :class:`JournalTampered`.
+    """
+    if not redacted(record):
+        return None
+    ended = record.status not in UNSETTLED
+    pointers = () if ended else _proposed(reader, record.uid).get("redacted", ())
+    return redact(args, pointers, reader.redacting)
+
+
+def redactor_of(config: GateConfig, reader: Reader) -> Redactor:
+    """Return what a deployment's contracts redact, with its journal's key."""
+    pointers = {name: entry.redact for name, entry in config.tools.items()}
+    return Redactor(pointers, reader.redacting)
+
+
+def _proposed(reader: Reader, uid: str) -> dict[str, Any]:
+    event = reader.last_event(uid, EventKind.ACTION_PROPOSED)
+    if event is None:
+        raise JournalTampered(f"no event says that the action {uid} was proposed: the log was cut")
+    data: dict[str, Any] = jsonvalue.parse(event.data)
+    return data
 
 
 def decision_json(verdict: Verdict, mode: str) -> dict[str, JSONValue]:
@@ -118,6 +223,9 @@ def hold_of(record: HoldRecord, action: ActionRecord, call: Call) -> Hold:
         expected_effects=expected_effects,
         compensation=compensation,
         retries=retries,
+        blind=None if call.redaction is None else call.redaction.blind(action.uid),
+        redacted=None if call.redaction is None else call.redaction.args,
+        hidden=() if call.redaction is None else call.redaction.pointers,
     )
 
 
@@ -135,13 +243,9 @@ def consequences(action: Action) -> tuple[dict[str, JSONValue], JSONValue, int]:
     )
 
 
-def count(hold: Hold, rows: list[ApprovalRow], pinned: Mapping[str, Ed25519PublicKey]) -> Tally:
-    """Tally the envelopes that lie beside a hold."""
-    return tally(hold, [Received(row.seq, row.envelope, row.at) for row in rows], pinned)
-
-
-def hold_summary(hold: Hold, approved_by: tuple[str, ...]) -> dict[str, JSONValue]:
-    """Return a hold as an outcome tells it."""
+def hold_summary(hold: Hold, said: Tally | None = None) -> dict[str, JSONValue]:
+    """Return a hold as an outcome tells it, with what was ``said`` while it was pending."""
+    unsigned = said.unsigned if said is not None else ()
     return {
         "hold_id": hold.hold_id,
         "reason": hold.reason,
@@ -149,8 +253,10 @@ def hold_summary(hold: Hold, approved_by: tuple[str, ...]) -> dict[str, JSONValu
         "rules": list(hold.rules),
         "approvers": list(hold.approvers),
         "quorum": hold.quorum,
-        "approved_by": list(approved_by),
+        "approved_by": list(said.approved_by) if said is not None else [],
         "deadline": None if hold.deadline is None else clock.to_text(hold.deadline),
+        **({"allow_unsigned": True} if hold.requirement.unsigned else {}),
+        **({"unsigned": list(unsigned)} if unsigned else {}),
     }
 
 
@@ -167,6 +273,9 @@ def recall(reader: Reader, record: ActionRecord) -> Outcome:
     """Return the recorded outcome of an action that has ended; raises :class:`JournalTampered`."""
     check_place(reader, record)
     event = reader.event(record.last_seq)
+    if record.status == ActionStatus.IN_DOUBT and event.kind == EventKind.APPROVAL_REFUSED:
+        # While it is in doubt, its log goes on with what was said of that and does not count.
+        event = reader.last_event(record.uid, EventKind.ACTION_IN_DOUBT) or event
     data = jsonvalue.parse(event.data)
     if event.action != record.uid or data.get("status") != record.status:
         raise JournalTampered(
@@ -182,6 +291,7 @@ def recall(reader: Reader, record: ActionRecord) -> Outcome:
         attempts=record.attempts,
         replayed=True,
         state_changes=data.get("state_changes") or {},
+        edited_args=edited_args(reader, record),
     )
 
 

@@ -10,6 +10,10 @@ Everything is checked again at release, in this order:
    at again, as it is now: schemas, capabilities, state, preconditions, and policy. A hold with
    another approval requirement reopens the hold under that one; a hold with the same requirement,
    or allow, lets the approval stand.
+
+Where the arguments in force are an approver's edit, that is done with them, by the rules of
+:mod:`toolgate.kernel.edits`, as soon as it is heard. An edit that is refused leaves the action
+held, with the arguments it had.
 """
 
 from __future__ import annotations
@@ -19,59 +23,76 @@ from dataclasses import dataclass
 from typing import Literal
 
 from toolgate import clock
-from toolgate.approvals.hold import Hold, hold_digest
+from toolgate.approvals.hold import Hold
 from toolgate.approvals.tally import HoldState, Tally
 from toolgate.errors import JournalTampered
 from toolgate.ir import OutcomeError, OutcomeKind
-from toolgate.kernel import admission
+from toolgate.kernel import admission, edits
 from toolgate.kernel.admission import Admission
-from toolgate.policy.verdict import Verdict
+from toolgate.policy.verdict import ApprovalRequirement, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The decision on a held action that is resumed."""
+    """The decision on a held action that is resumed.
 
-    step: Literal["wait", "reject", "reopen", "execute"]
+    ``requirement`` is what a reopened hold asks of people; ``error`` also why an edit is refused.
+    """
+
+    step: Literal["wait", "reject", "reopen", "refuse_edit", "execute"]
     state: HoldState
     verdict: Verdict | None = None
     error: OutcomeError | None = None
+    requirement: ApprovalRequirement | None = None
 
 
 def release(
-    hold: Hold, tally: Tally, now: int, *, runnable: bool, examine: Callable[[], Admission]
+    hold: Hold,
+    tally: Tally,
+    now: int,
+    *,
+    runnable: bool,
+    fresh: bool,
+    edited: bool,
+    examine: Callable[[], Admission],
 ) -> Release:
     """Decide on a held action at ``now`` (microseconds since the epoch).
 
-    ``runnable`` says whether the resuming client could run it; ``examine`` admits it anew. Raises
-    :class:`JournalTampered` when the hold's digest is not that of what would run.
+    ``runnable`` says whether the resuming client could run it; ``fresh``, that nobody has heard of
+    the edit in force before; ``edited``, that its arguments are an approver's since it was
+    reopened. ``examine`` admits it anew, with the arguments in force. Raises
+    :class:`JournalTampered` when the digest in force is not that of what would run.
     """
+    version = tally.version
     state = tally.state(hold, now)
     if state is HoldState.DENIED:
         return Release("reject", state, error=approval_denied(tally))
     if state is HoldState.EXPIRED:
         return Release("reject", state, error=approval_timeout(hold))
-    if state is HoldState.PENDING:
+    released = state is HoldState.RELEASED
+    if not (released or fresh):
         return Release("wait", state)
     if not runnable:
-        return Release("wait", state, error=admission.unregistered(hold.tool))
-    digest = hold_digest(
-        hold.uid,
-        hold.tool,
-        hold.args,
-        hold.requirement,
-        hold.expected_effects,
-        hold.compensation,
-        hold.retries,
-    )
-    if digest != hold.digest:
+        return Release("wait", state, error=admission.unregistered(hold.tool) if released else None)
+    if hold.digest_with(version.args) != version.digest:
         raise JournalTampered(f"the hold {hold.hold_id} does not name what would run")
     admitted = examine()
     verdict = admitted.verdict
+    refused = None if version.by is None else edits.refused(admitted)
+    if refused is not None:
+        return Release("refuse_edit", HoldState.PENDING, error=refused)
+    if admitted.step != "reject" and verdict is not None and verdict.requirement is not None:
+        asked = verdict.requirement
+        if version.by is not None or edited:
+            if not edits.asked_already(hold.requirement, asked):
+                wider = edits.widened(hold.requirement, asked)
+                return Release("reopen", HoldState.PENDING, verdict, requirement=wider)
+        elif asked != hold.requirement:
+            return Release("reopen", HoldState.PENDING, verdict, requirement=asked)
+    if not released:
+        return Release("wait", state)
     if admitted.step == "reject":
         return Release("reject", state, verdict, admitted.error)
-    if verdict is not None and verdict.effect == "hold" and verdict.requirement != hold.requirement:
-        return Release("reopen", HoldState.PENDING, verdict)
     return Release("execute", state, verdict)
 
 

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, TypeAlias
 from toolgate.ir import Action, ActionStatus, FailureBehavior, OutcomeError, OutcomeKind
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.past import Document
+from toolgate.kernel.redaction import Redaction
 from toolgate.kernel.tools import RegisteredTool
 from toolgate.plan import effects
 
@@ -38,6 +39,13 @@ class ToolError:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSuspended:
+    """The body has stopped itself, to be entered again; ``documents`` are what it has read."""
+
+    documents: tuple[Document, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ToolTimeout:
     """The body has not ended in time. ``seconds`` is how long it had.
 
@@ -55,11 +63,14 @@ class ToolLost:
     reason: str
 
 
-ToolReply: TypeAlias = ToolOutput | ToolError | ToolTimeout | ToolLost
+ToolReply: TypeAlias = ToolOutput | ToolError | ToolSuspended | ToolTimeout | ToolLost
 
 
 class Ending(NamedTuple):
-    """How an action ended, or that it is in doubt; ``documents`` are what its body has read."""
+    """How an action ended, or that it is in doubt; ``documents`` are what its body has read.
+
+    ``proposed``: it has not ended, it is to be entered again (:mod:`toolgate.kernel.reentry`).
+    """
 
     status: ActionStatus
     output: JSONValue = None
@@ -74,8 +85,8 @@ CANCELLED: Final = Ending(
 """How a call ends whose caller has gone before its body was started."""
 
 
-def ending(tool: RegisteredTool, reply: ToolReply) -> Ending:
-    """Judge what came back from a tool's body."""
+def ending(tool: RegisteredTool, reply: ToolReply, redaction: Redaction | None = None) -> Ending:
+    """Judge what came back from a tool's body; its error tells nothing of redacted arguments."""
     name = tool.declared.name
     match reply:
         case ToolOutput(output, documents):
@@ -90,7 +101,12 @@ def ending(tool: RegisteredTool, reply: ToolReply) -> Ending:
             )
             return refused._replace(documents=documents)
         case ToolError(message, kind):
-            return _failed(OutcomeKind.EXECUTION_FAILED, message or kind, {"type": kind})
+            failed = _failed(OutcomeKind.EXECUTION_FAILED, message or kind, {"type": kind})
+            if redaction is None or failed.error is None:
+                return failed
+            return failed._replace(error=redaction.error(failed.error))
+        case ToolSuspended(documents):
+            return Ending(ActionStatus.PROPOSED, documents=documents)
         case ToolTimeout(seconds, ended=True):
             return _failed(
                 OutcomeKind.EXECUTION_TIMEOUT,
@@ -128,12 +144,22 @@ def concluded(action: Action, end: Ending) -> Ending:
     return end
 
 
+def unrecordable(tool: RegisteredTool, error: Exception) -> Ending:
+    """Return how an action ends whose body ran, and whose own end cannot be written."""
+    return _failed(
+        OutcomeKind.INTERNAL_ERROR,
+        f"{tool.declared.name} ran, and how it ended cannot be recorded: {error}. It is not run "
+        "again; look whether it had its effect",
+        {"type": type(error).__name__},
+    )
+
+
 def in_doubt(name: str, reason: str) -> OutcomeError:
     """Return the error of an action whose body may or may not have run."""
     return OutcomeError(
         OutcomeKind.IN_DOUBT,
-        f"{name} may or may not have run: {reason}. It is not run again; look whether it had its "
-        "effect",
+        f"{name} may or may not have run: {reason}. It is not run again on its own: look whether "
+        "it had its effect, and settle it",
     )
 
 

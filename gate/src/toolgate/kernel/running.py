@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 
 from toolgate.ir import Outcome
-from toolgate.kernel.result import ToolError, ToolLost, ToolReply, ToolTimeout
+from toolgate.kernel.result import ToolError, ToolLost, ToolReply, ToolSuspended, ToolTimeout
 from toolgate.kernel.step import Claim
 
 
@@ -27,7 +27,7 @@ class Attempt:
     def reply(self, reply: ToolReply) -> None:
         """Take the body's reply; one that comes late settles what was in doubt."""
         if not self.replied.done():
-            if self.timed_out is not None and isinstance(reply, ToolError):
+            if self.timed_out is not None and isinstance(reply, ToolError | ToolSuspended):
                 # It has ended as it was told to: what it says of that is not why it failed.
                 reply = dataclasses.replace(self.timed_out, ended=True)
             self.replied.set_result(reply)
@@ -94,12 +94,14 @@ class Running:
     The time stands still while the body waits for people, in a call of its own (``paused``).
     """
 
-    __slots__ = ("_deadlines", "_left", "attempt", "joined", "parent", "paused")
+    __slots__ = ("_deadlines", "_left", "asked", "attempt", "joined", "parent", "paused")
 
     def __init__(self, parent: str | None, deadlines: Deadlines) -> None:
         """``parent`` is the action whose body made the call, if one did."""
         self.parent = parent
         self.joined: list[asyncio.Future[Outcome]] = []
+        self.asked: set[str] = set()
+        """The held actions and proposals that its body may wait for."""
         self.attempt: Attempt | None = None
         self.paused = 0
         self._deadlines = deadlines

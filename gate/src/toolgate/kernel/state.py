@@ -71,7 +71,7 @@ def commit(
                 change["before"] = jsonvalue.parse(was.value)
         described.append(change)
     data: dict[str, JSONValue] = {"changes": described}
-    seq = tx.append(EventKind.STATE_CHANGED, data, session=session, action=action)
+    seq = tx.append_state(EventKind.STATE_CHANGED, data, session=session, action=action)
     for key, value in changes.items():
         tx.put(StateRecord(session, key, jsonvalue.canonical(value), seq, seq))
 
@@ -81,7 +81,7 @@ def replace(
 ) -> dict[str, JSONValue]:
     """Make the state exactly ``values``; returns what changed, ``None`` for a key that went."""
     changes: dict[str, JSONValue] = difference(tx, session, values)
-    seq = tx.append(kind, {**data, "changes": sorted(changes)}, session=session)
+    seq = tx.append_state(kind, {**data, "changes": sorted(changes)}, session=session)
     for key in changes:
         value = jsonvalue.canonical(values[key]) if key in values else None
         tx.put(StateRecord(session, key, value, seq, seq))
@@ -135,7 +135,7 @@ def undo(
         "kept": sorted(kept),
         "changes": sorted(undone),
     }
-    seq = tx.append(EventKind.STATE_ROLLED_BACK, data, session=session, action=proposal)
+    seq = tx.append_state(EventKind.STATE_ROLLED_BACK, data, session=session, action=proposal)
     for key in undone:
         if (record := current[key]) is not None:
             tx.put(record._replace(last_seq=seq))

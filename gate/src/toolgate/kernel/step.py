@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from toolgate.approvals.hold import Hold
+from toolgate.approvals.tally import Tally
 from toolgate.ir import ActionStatus, Outcome, OutcomeError
 from toolgate.journal.records import ActionRecord
 from toolgate.jsonvalue import JSONValue
@@ -27,17 +28,24 @@ class Settings:
     join_repeats: bool
     remember_denial: bool
     max_concurrency: int
+    max_pending: int
     approvers: Mapping[str, Ed25519PublicKey]
+    allow_unsigned: bool = False
 
 
 class Claim(NamedTuple):
-    """An action that this gate has claimed: nobody else will execute it. ``timeout`` in seconds."""
+    """An action that this gate has claimed: nobody else will execute it. ``timeout`` in seconds.
+
+    ``edited_args`` are those of ``call`` as its caller is told them, when an approver has put them
+    in the place of the proposed ones.
+    """
 
     record: ActionRecord
     call: Call
     tool: RegisteredTool
     decision: dict[str, JSONValue] | None
     timeout: float
+    edited_args: dict[str, JSONValue] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,7 @@ def held_step(
     record: ActionRecord,
     hold: Hold,
     decision: dict[str, JSONValue] | None,
-    approved_by: tuple[str, ...] = (),
+    said: Tally | None = None,
     error: OutcomeError | None = None,
 ) -> Held:
     """Return the step of an action that stays held; ``error`` says what else it waits for."""
@@ -91,7 +99,8 @@ def held_step(
         ActionStatus.HELD,
         record.uid,
         error=error,
-        hold=hold_summary(hold, approved_by),
+        attempts=record.attempts,
+        hold=hold_summary(hold, said),
         decision=decision,
     )
     return Held(record.uid, record.session, hold.hold_id, hold.deadline, outcome)

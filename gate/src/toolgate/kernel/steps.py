@@ -11,11 +11,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from toolgate import jsonvalue
+from toolgate import faults, jsonvalue
 from toolgate.errors import JournalTampered, ToolgateError
 from toolgate.ir import ActionStatus, Outcome, OutcomeError, OutcomeKind
 from toolgate.journal.events import EventKind
-from toolgate.journal.journal import RecordChanged, Transaction, new_id
+from toolgate.journal.journal import Reader, RecordChanged, Transaction, new_id
 from toolgate.journal.records import ActionRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import past
@@ -31,9 +31,12 @@ from toolgate.kernel.records import (
     error_of,
     hold_of,
     recall,
+    same_content,
 )
+from toolgate.kernel.reentry import Reentry
 from toolgate.kernel.releases import Releases
 from toolgate.kernel.result import CANCELLED, Ending, concluded, ending_of_state_action, in_doubt
+from toolgate.kernel.settling import Settling
 from toolgate.kernel.state import StateView
 from toolgate.kernel.step import Claim, Joined, Settings, Step, held_step, timeout_of
 from toolgate.plan import effects
@@ -62,6 +65,10 @@ class Steps:
         self._alive = alive
         self.ledger = Ledger(settings.project, settings.agent, run)
         self.releases = Releases(judge, allowance, self.ledger, settings)
+        self.reentry = Reentry(judge, allowance, self.ledger, self.releases, settings)
+        self.settling = Settling(
+            judge, allowance, self.ledger, self.releases, settings, self.abandoned
+        )
 
     def propose(
         self,
@@ -87,7 +94,7 @@ class Steps:
         if call.idempotency_key is not None:
             known = tx.action_by_key(settings.project, settings.agent, call.idempotency_key)
             if known is not None:
-                if known.content != call.content:
+                if not same_content(tx, known, call):
                     raise KeyConflict(
                         f"the idempotency key {call.idempotency_key!r} names another call (action "
                         f"{known.uid}, tool {known.tool!r}, or other arguments): one key is one "
@@ -115,9 +122,14 @@ class Steps:
             return self._start(tx, session, prepared, uid, admission, usage, patient=patient)
         decision = self._propose(tx, session, call, uid, admission)
         if admission.step == "hold" and admission.verdict is not None:
+            full = self._no_room(tx)
+            if full is not None:
+                self.ledger.reached(tx, session.session, uid, full)
+                return self._refuse(tx, session, call, uid, ActionStatus.REJECTED, full, decision)
             action, hold_record = self.ledger.hold(
                 tx, session.session, call, uid, admission.verdict
             )
+            faults.hit("hold.opened")
             held = held_step(action, hold_of(hold_record, action, call), decision)
             return dataclasses.replace(held, opened=True)
         if admission.error is None:
@@ -154,7 +166,8 @@ class Steps:
     ) -> Step:
         """Bring an action on: claim it when it is released, else tell how it stands.
 
-        A released call has to be ``prepared``: see :meth:`Releases.resume`. Without ``patient`` one
+        A released call has to be ``prepared``, and so has one in doubt that is to run again: see
+        :meth:`Releases.resume` and :meth:`Settling.resume`. Without ``patient`` one
         that its rate limit has no token for stays held.
         """
         record = self.own_action(tx, uid)
@@ -164,9 +177,20 @@ class Steps:
             case ActionStatus.HELD:
                 return self.releases.resume(tx, record, usage, prepared, patient=patient)
             case ActionStatus.EXECUTING:
-                return self._resume_executing(tx, record)
+                return self._resume_executing(tx, record, usage, prepared, patient=patient)
+            case ActionStatus.PROPOSED:
+                return self.reentry.resume(tx, record, usage, prepared, patient=patient)
+            case ActionStatus.IN_DOUBT:
+                return self.settling.resume(tx, record, usage, prepared, patient=patient)
             case _:
                 return recall(tx, record)
+
+    def conclude(self, tx: Transaction, uid: str) -> str | None:
+        """End a held action that is denied or expired: see :meth:`Releases.conclude`."""
+        record = self.own_action(tx, uid)
+        if record is None or record.status != ActionStatus.HELD:
+            return None
+        return self.releases.conclude(tx, record)
 
     def withdraw(
         self,
@@ -183,6 +207,9 @@ class Steps:
             case ActionStatus.HELD:
                 error = OutcomeError(kind, f"{reason}; a later approval runs nothing")
                 outcome = self.releases.withdraw(tx, record, error)
+            case ActionStatus.PROPOSED:
+                error = OutcomeError(kind, f"{reason}; its body is not entered again")
+                outcome = self.reentry.withdraw(tx, record, error)
             case ActionStatus.EXECUTING:
                 outcome = Outcome(ActionStatus.EXECUTING, uid, attempts=record.attempts)
             case _:
@@ -198,9 +225,7 @@ class Steps:
         if record.status == ActionStatus.EXECUTING and self.abandoned(record.run):
             self.doubt(tx, record)
             return self.recall(tx, uid)
-        if record.status in (ActionStatus.HELD, ActionStatus.EXECUTING):
-            return self.releases.standing(tx, record)
-        return recall(tx, record)
+        return self._standing(tx, record)
 
     def end(
         self,
@@ -218,13 +243,18 @@ class Steps:
         succeeded = end.status is ActionStatus.SUCCEEDED
         changes = effects.writes(claim.call.action) if succeeded else {}
         self._take_in(tx, claim, end)
-        record = self.ledger.end(tx, claim.record, end, duration_ms, changes)
+        if end.status is ActionStatus.PROPOSED:
+            self.allowance.took(tx, claim.record.session, duration_ms, usage)
+            return self.reentry.suspend(tx, claim, duration_ms)
+        remembered = succeeded and self.allowance.remembers(claim.call, claim.tool)
+        record = self.ledger.end(tx, claim.record, end, duration_ms, changes, remembered=remembered)
         if claim.record.hold is not None:
             # What lies in the store may be set back; what this gate knows may not.
             self.releases.released(claim.record.uid)
-        if succeeded and self.allowance.remembers(claim.call, claim.tool):
-            self.ledger.remember(tx, record)
+        if remembered:
+            self.ledger.remember(tx, record, claim.call.content)
         self.allowance.took(tx, claim.record.session, duration_ms, usage)
+        faults.hit("end.written")
         return Outcome(
             status=end.status,
             uid=claim.record.uid,
@@ -234,6 +264,41 @@ class Steps:
             duration_ms=duration_ms,
             attempts=claim.record.attempts,
             state_changes=changes,
+            edited_args=claim.edited_args,
+        )
+
+    def fail(
+        self,
+        tx: Transaction,
+        claim: Claim,
+        end: Ending,
+        duration_ms: float,
+        tampered: JournalTampered | None,
+    ) -> Outcome:
+        """Record the failure of a claimed action whose own end cannot be written, and no more.
+
+        What its body has brought is taken in where that can be written; what it was to write to the
+        session's state, or to use up, is not. ``tampered`` is the row that was not believed.
+        """
+        record = claim.record
+        try:
+            past.take_in(tx, record, claim.tool.contract.emits)
+        except JournalTampered as error:
+            # Nothing is judged in this session any more: its labels are not believed.
+            tampered = tampered or error
+        if tampered is not None:
+            what: dict[str, JSONValue] = {"what": str(tampered)}
+            tx.append(EventKind.JOURNAL_TAMPERED, what, session=record.session)
+        self.ledger.end(tx, record, end, duration_ms)
+        if record.hold is not None:
+            self.releases.released(record.uid)
+        return Outcome(
+            status=end.status,
+            uid=record.uid,
+            error=end.error,
+            decision=claim.decision,
+            duration_ms=duration_ms,
+            attempts=record.attempts,
         )
 
     def retry(self, tx: Transaction, claim: Claim, end: Ending, wait: float) -> Claim:
@@ -259,22 +324,29 @@ class Steps:
     ) -> Outcome:
         """Settle an action in doubt with what its body came to; a settled one stays so.
 
+        The doubt must be about that very attempt: one that was run again since is not settled by
+        the attempt before. A body that has stopped itself when nobody waited any more settles
+        nothing.
+
         What it was expected to write to the session's state is not written any more: its caller
         was told that it failed, and others have gone on from there.
         """
         record = tx.action(claim.record.uid)
         if record is None:
             return unknown(claim.record.uid)
-        if record.status == ActionStatus.IN_DOUBT:
+        about_it = (
+            record.status == ActionStatus.IN_DOUBT and end.status is not ActionStatus.PROPOSED
+        )
+        if about_it and record.attempts == claim.record.attempts:
             self._take_in(tx, claim, end)
             record = self.ledger.end(tx, record, end, duration_ms)
         return self.recall(tx, record.uid)
 
     def recall(self, tx: Transaction, uid: str) -> Outcome:
-        """Return the recorded outcome of an action that has ended, also in this transaction."""
+        """Return how an action stands, also one that was moved on in this transaction."""
         tx.flush()
         record = self.own_action(tx, uid)
-        return unknown(uid) if record is None else recall(tx, record)
+        return unknown(uid) if record is None else self._standing(tx, record)
 
     def doubt_the_dead(self, tx: Transaction) -> int:
         """Put every action in doubt whose gate is gone, and return how many there were."""
@@ -312,13 +384,22 @@ class Steps:
         end = Ending(ActionStatus.IN_DOUBT, error=in_doubt(record.tool, reason))
         self.ledger.end(tx, record, end, None)
 
-    def own_action(self, tx: Transaction, uid: str) -> ActionRecord | None:
+    def own_action(self, tx: Reader, uid: str) -> ActionRecord | None:
         """Return an action of this project and agent; another's is as good as unknown."""
         record = tx.action(uid)
         if record is None or record.uid != uid:
             return None
         ours = (self._settings.project, self._settings.agent)
         return record if (record.project, record.agent) == ours else None
+
+    def _standing(self, tx: Transaction, record: ActionRecord) -> Outcome:
+        match ActionStatus(record.status):
+            case ActionStatus.HELD | ActionStatus.EXECUTING:
+                return self.releases.standing(tx, record)
+            case ActionStatus.PROPOSED:
+                return self.reentry.standing(tx, record)
+            case _:
+                return recall(tx, record)
 
     def _take_in(self, tx: Transaction, claim: Claim, end: Ending) -> None:
         """Take what a body that was started has brought into its session, however it ended."""
@@ -388,7 +469,21 @@ class Steps:
             )
         timeout = timeout_of(tool, call)
         record = self.ledger.execute(tx, name, call, uid, timeout, tool.contract.emits)
+        faults.hit("call.claimed")
         return Claim(record, call, tool, decision, timeout)
+
+    def _no_room(self, tx: Transaction) -> OutcomeError | None:
+        """Return why no hold is opened, when this agent has as many as it may."""
+        settings = self._settings
+        most = settings.max_pending
+        if tx.held(settings.project, settings.agent, most) < most:
+            return None
+        return OutcomeError(
+            OutcomeKind.RATE_LIMITED,
+            f"this call would be held, and {most} calls of the agent {settings.agent} are held "
+            "already (approvals.max_pending): resume those that were answered, or withdraw some",
+            {"limit": "approvals.max_pending", "held": most},
+        )
 
     def _refuse(
         self,
@@ -403,14 +498,23 @@ class Steps:
         self.ledger.refuse(tx, session.session, call, uid, status, error)
         return Outcome(status, uid, error=error, decision=decision)
 
-    def _resume_executing(self, tx: Transaction, record: ActionRecord) -> Step:
+    def _resume_executing(
+        self,
+        tx: Transaction,
+        record: ActionRecord,
+        usage: Usage | None,
+        prepared: Prepared | None,
+        *,
+        patient: bool,
+    ) -> Step:
         check_place(tx, record)
         if record.run == self._run:
             return Joined(record.uid)
         if not self.abandoned(record.run):
             return self.releases.standing(tx, record)
         self.doubt(tx, record)
-        return self.recall(tx, record.uid)
+        tx.flush()
+        return self.resume(tx, record.uid, usage, prepared, patient=patient)
 
 
 def _check_unknown(tx: Transaction, call: Call) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from toolgate import faults
 from toolgate.errors import ToolgateError
 from toolgate.jsonvalue import JSONValue
 from toolgate.wire import messages
@@ -54,6 +55,7 @@ class Peer:
         self._next_id = 1
         self._asked: dict[RequestId, Callable[[Reply | None], None]] = {}
         self._serving: dict[RequestId, asyncio.Task[None]] = {}
+        self._ended = False
 
     def request(
         self,
@@ -61,7 +63,13 @@ class Peer:
         params: dict[str, JSONValue],
         on_reply: Callable[[Reply | None], None],
     ) -> None:
-        """Send a request; ``on_reply`` is called once: with the reply, or ``None`` at the end."""
+        """Send a request; ``on_reply`` is called once: with the reply, or ``None`` at the end.
+
+        After the end nobody is asked any more, and that is told at once.
+        """
+        if self._ended:
+            asyncio.get_running_loop().call_soon(on_reply, None)
+            return
         identifier = self._next_id
         self._next_id += 1
         self._asked[identifier] = on_reply
@@ -91,6 +99,7 @@ class Peer:
 
     def ended(self) -> None:
         """The stream has ended: nobody will reply any more."""
+        self._ended = True
         asked, self._asked = self._asked, {}
         for on_reply in asked.values():
             on_reply(None)
@@ -144,3 +153,4 @@ class Peer:
         finally:
             del self._serving[request.id]
         self._send(line)
+        faults.hit("reply.written")

@@ -1,0 +1,162 @@
+"""One connection to an SQLite journal: its transactions, its place on the disk, and its WAL."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from toolgate import faults
+from toolgate.errors import JournalUnavailable
+from toolgate.journal.database import (
+    CHECKPOINT_BYTES,
+    READING,
+    WRITING,
+    checkpoint,
+    identity,
+    open_database,
+)
+from toolgate.journal.store import StoreBusy
+
+PLACE_INTERVAL = 0.1
+"""Seconds between two looks whether the file is still where it was: a look costs a system call."""
+
+
+class Connection:
+    """One connection to the journal in a file, or in memory when ``path`` is ``None``.
+
+    ``power`` makes every commit survive the loss of power (``synchronous=FULL``); without it a
+    commit survives the death of every process, not of the machine.
+    """
+
+    def __init__(self, path: Path | None, *, power: bool = False, create: bool = True) -> None:
+        """Open the file; with ``create``, make it (mode 0600) and its tables when they are missing.
+
+        Raises :class:`~toolgate.errors.JournalUnavailable` when it cannot be opened, and
+        :class:`~toolgate.errors.JournalError` when a newer program made it.
+        """
+        self.path = path
+        self._checkpoint: threading.Thread | None = None
+        self._commits = 0
+        self._db = open_database(path, power=power, create=create)
+        self._run = self._db.execute
+        self._place = str(path)
+        self._place_known_until = 0.0
+        self._file = None if path is None else identity(self._place)
+
+    def begin(self) -> None:
+        """Start a transaction under the write lock; raises :class:`StoreBusy` when it is held."""
+        self.check_place()
+        try:
+            faults.fail_store()
+            self._run("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise StoreBusy from None
+            raise JournalUnavailable(f"the journal could not be written: {error}") from error
+
+    def commit(self) -> None:
+        """Make the transaction durable, and copy the WAL back in the background once it is long."""
+        with WRITING:
+            faults.fail_store()
+            self._run("COMMIT")
+        self._commits += 1
+        if self._commits % 128 == 0:
+            self._checkpoint_when_long()
+
+    def rollback(self) -> None:
+        """Undo the transaction, if there is one."""
+        if self._db.in_transaction:
+            with WRITING:
+                self._run("ROLLBACK")
+
+    def snapshot(self) -> None:
+        """Read one unchanging view of the store from here on, until :meth:`rollback`."""
+        with READING:
+            self._run("BEGIN")
+            # A deferred transaction takes its view at its first read.
+            self._run("SELECT 1 FROM event LIMIT 1").fetchone()
+
+    @contextmanager
+    def view(self) -> Iterator[None]:
+        """Read one unchanging view of the store inside; in a transaction that is so anyway."""
+        if self._db.in_transaction:
+            yield
+            return
+        with READING:
+            self._run("BEGIN")
+        try:
+            yield
+        finally:
+            self.rollback()
+
+    def in_transaction(self) -> bool:
+        """Tell whether a transaction is open, or an unchanging view."""
+        return self._db.in_transaction
+
+    def savepoint(self) -> None:
+        """Mark a point inside the transaction."""
+        with WRITING:
+            self._run("SAVEPOINT unit")
+
+    def release_savepoint(self) -> None:
+        """Keep what was done since the last mark."""
+        with WRITING:
+            self._run("RELEASE unit")
+
+    def rollback_to_savepoint(self) -> None:
+        """Undo what was done since the last mark, and forget the mark."""
+        with WRITING:
+            self._run("ROLLBACK TO unit")
+            self._run("RELEASE unit")
+
+    def version(self) -> int:
+        """Return a number that changes when another connection has committed."""
+        with READING:
+            return int(self._run("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the connection, waiting for a copy of the WAL that is under way."""
+        if self._checkpoint is not None:
+            self._checkpoint.join()
+        self._db.close()
+
+    def check_place(self) -> None:
+        """Refuse to go on in a file that is no longer where everybody else looks for it.
+
+        Raises :class:`~toolgate.errors.JournalUnavailable`.
+        """
+        now = time.monotonic()
+        if self.path is None or now < self._place_known_until:
+            return
+        self._place_known_until = now + PLACE_INTERVAL
+        if identity(self._place) != self._file:
+            self._place_known_until = now
+            raise JournalUnavailable(
+                f"the journal {self.path} was moved, removed or replaced while it was in use; "
+                "restart the gate"
+            )
+
+    def _checkpoint_when_long(self) -> None:
+        if self.path is None or (self._checkpoint is not None and self._checkpoint.is_alive()):
+            return
+        try:
+            length = os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return
+        if length < CHECKPOINT_BYTES:
+            return
+        if length < 16 * CHECKPOINT_BYTES:
+            # A passive checkpoint on a connection of its own never makes the writer wait.
+            self._checkpoint = threading.Thread(
+                target=checkpoint, args=(self.path,), name="toolgate-checkpoint", daemon=True
+            )
+            self._checkpoint.start()
+            return
+        # Writers that never pause keep the WAL from being reused: now one has to wait for it.
+        with WRITING:
+            self._run("PRAGMA wal_checkpoint(RESTART)")

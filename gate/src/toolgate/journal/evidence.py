@@ -1,0 +1,145 @@
+"""What the log says about the rows there must be, taken down event by event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from toolgate import jsonvalue
+from toolgate.errors import JournalTampered
+from toolgate.journal.events import Event, EventKind
+from toolgate.journal.heads import STATE_EVENTS, written
+from toolgate.journal.names import is_name
+
+_ATTEMPT: Final = 64
+"""Bits below an action's attempts, for the place of its last event: one number takes less room."""
+REMEMBERED: Final = "remembered"
+"""The member of an end's data that says that its session remembers the result."""
+_MAY_REMEMBER: Final = b'"remembered":true'
+
+
+class Evidence:
+    """What genuine events have said so far; raises :class:`JournalTampered` for what cannot be."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self._actions: dict[str, int] = {}
+        self.opened: dict[str | None, int] = {}
+        """Where each session was opened."""
+        self.holds: set[str] = set()
+        self.proposals: set[str] = set()
+        self.states: dict[tuple[str | None, str], int] = {}
+        """Where each key of a session's state was written last."""
+        self.checkpoints: dict[int, str | None] = {}
+        """The session of each checkpoint, by where it was saved."""
+        self.labels: dict[tuple[str | None, str], int] = {}
+        self.counted: dict[str, int] = {}
+        """Where something of each limit was used up last, by its name."""
+        self.results: list[tuple[str, bool]] = []
+        """Actions whose results are remembered, and (true) proposals whose are forgotten."""
+
+    def take(self, event: Event) -> None:
+        """Take down what an event says."""
+        self.seq = event.seq
+        kind, action = event.kind, event.action
+        if kind in _BESIDE:
+            # Its ``action`` is the name of something that is none.
+            if kind == EventKind.LIMIT_COUNTED:
+                self.counted[str(action)] = event.seq
+            elif kind == EventKind.LABEL_REMOVED:
+                _unlabelled(self, event)
+            return
+        if kind == EventKind.APPROVAL_REFUSED and is_name(action):
+            return
+        attempts = 0
+        if action is not None:
+            attempts = self._actions.get(action, 0) >> _ATTEMPT
+            if kind == EventKind.ACTION_EXECUTING:
+                attempts = _attempt(event, attempts)
+            self._actions[action] = attempts << _ATTEMPT | event.seq
+        tell = _TELLS.get(kind)
+        if tell is not None:
+            tell(self, event)
+
+    def last(self, uid: str) -> int | None:
+        """Return, once, the place of the last event about an action or a proposal."""
+        packed = self._actions.pop(uid, None)
+        return None if packed is None else packed & ((1 << _ATTEMPT) - 1)
+
+    def unclaimed(self) -> str | None:
+        """Return the uid of one whose last event nobody has asked for."""
+        return next(iter(self._actions), None)
+
+
+def _opened(log: Evidence, event: Event) -> None:
+    if event.session in log.opened:
+        raise JournalTampered(f"{_where(event)} opens a session a second time")
+    log.opened[event.session] = event.seq
+
+
+def _held(log: Evidence, event: Event) -> None:
+    log.holds.add(jsonvalue.parse(event.data)["hold"])
+
+
+def _received(log: Evidence, event: Event) -> None:
+    if event.action is None or event.action in log.proposals:
+        raise JournalTampered(f"{_where(event)} receives a proposal a second time")
+    log.proposals.add(event.action)
+
+
+def _saved(log: Evidence, event: Event) -> None:
+    log.checkpoints[event.seq] = event.session
+
+
+def _labelled(log: Evidence, event: Event) -> None:
+    label = event.session, jsonvalue.parse(event.data)["label"]
+    if label in log.labels:
+        raise JournalTampered(f"{_where(event)} adds a label a second time")
+    log.labels[label] = event.seq
+
+
+def _unlabelled(log: Evidence, event: Event) -> None:
+    data = jsonvalue.parse(event.data)
+    if log.labels.pop((event.session, data["label"]), None) != data["added"]:
+        raise JournalTampered(f"{_where(event)} takes away a label that is not there")
+
+
+def _wrote(log: Evidence, event: Event) -> None:
+    for name in written(event):
+        log.states[event.session, name] = event.seq
+    if event.kind == EventKind.STATE_ROLLED_BACK and event.action is not None:
+        log.results.append((event.action, True))
+
+
+def _ended(log: Evidence, event: Event) -> None:
+    if (
+        event.action is not None
+        and _MAY_REMEMBER in event.data
+        and jsonvalue.parse(event.data).get(REMEMBERED)
+    ):
+        log.results.append((event.action, False))
+
+
+_BESIDE: Final = frozenset(
+    {EventKind.LIMIT_COUNTED, EventKind.KEY_CLAIMED, EventKind.LABEL_REMOVED}
+)
+_TELLS: Final[dict[str, Callable[[Evidence, Event], None]]] = {
+    EventKind.SESSION_OPENED: _opened,
+    EventKind.HOLD_OPENED: _held,
+    EventKind.PROPOSAL_RECEIVED: _received,
+    EventKind.CHECKPOINT_SAVED: _saved,
+    EventKind.LABEL_ADDED: _labelled,
+    EventKind.ACTION_SUCCEEDED: _ended,
+    **dict.fromkeys(STATE_EVENTS, _wrote),
+}
+
+
+def _attempt(event: Event, before: int) -> int:
+    attempt: int = jsonvalue.parse(event.data)["attempt"]
+    if attempt <= before:
+        raise JournalTampered(f"{_where(event)} executes an attempt of an action a second time")
+    return attempt
+
+
+def _where(event: Event) -> str:
+    return f"event {event.seq} ({event.kind}, run {event.run}, number {event.n})"
