@@ -23,6 +23,7 @@ from toolgate.kernel.result import ToolError, ToolLost, ToolOutput, ToolReply, T
 from toolgate.kernel.steps import KeyConflict
 from toolgate.kernel.tools import ToolConflict
 from toolgate.runtime import Runtime
+from toolgate.wire.codec import JSON_RPC, Codec
 from toolgate.wire.messages import ErrorCode, Reply, RequestId, RPCError
 from toolgate.wire.params import (
     Cancel,
@@ -64,15 +65,18 @@ class _Call:
 class Gate:
     """Serves one client until it shuts the gate down or goes away."""
 
-    def __init__(self, config: GateConfig, transport: Transport) -> None:
+    def __init__(self, config: GateConfig, transport: Transport, codec: Codec = JSON_RPC) -> None:
         """Read the policy and open the journal; nothing is served yet.
+
+        ``codec`` is how the client writes its messages.
 
         Raises :class:`~toolgate.errors.PolicyError`, :class:`~toolgate.errors.ConfigError` or
         :class:`JournalError`.
         """
         self._config = config
         self._transport = transport
-        self.peer = Peer(transport.send, self, config.limits.max_message_bytes)
+        self.peer = Peer(transport.send, self, config.limits.max_message_bytes, codec)
+        self._drain = min(config.limits.drain, codec.longest_drain)
         self.runtime = Runtime(config, self, log)
         self._cancelled_early: set[RequestId] = set()
         self._tampering: set[str] = set()
@@ -96,7 +100,7 @@ class Gate:
                     "max_message_bytes": self._config.limits.max_message_bytes,
                     "max_in_flight": self._config.limits.max_in_flight,
                     "max_concurrency": self._config.limits.max_concurrency,
-                    "drain_ms": round(self._config.limits.drain * 1000),
+                    "drain_ms": round(self._drain * 1000),
                 },
                 "warnings": self._warnings(),
             },
@@ -112,7 +116,7 @@ class Gate:
 
     def stop(self, reason: str) -> None:
         """Shut down as the client's ``shutdown`` does: for signals."""
-        self._in_background(self._close(reason, self._config.limits.drain))
+        self._in_background(self._close(reason, self._drain))
 
     # -- what the peer asks of its handler ---------------------------------------------------------
 
@@ -138,7 +142,10 @@ class Gate:
             self._cancelled_early.discard(identifier)
 
     def handle_notification(self, method: str, params: dict[str, JSONValue]) -> None:
-        """Take a notification; the only one is ``cancel``."""
+        """Take a notification: ``cancel``, or a ``shutdown`` that nobody is answered for."""
+        if method == "shutdown":
+            self.stop("shutdown")
+            return
         if method != "cancel":
             self.handle_odd_message(f"a notification that is not known: {method!r}")
             return
@@ -328,7 +335,7 @@ class Gate:
         return {}
 
     async def _shutdown(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
-        await self._close("shutdown", self._config.limits.drain)
+        await self._close("shutdown", self._drain)
         return {}
 
     _methods: ClassVar = {

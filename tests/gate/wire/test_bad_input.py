@@ -154,3 +154,12 @@ def test_random_bytes_never_end_the_gate(
             assert await gate.request("ping") == {}
 
     asyncio.run(asyncio.wait_for(survive(), 10))
+
+
+async def test_shutdown_that_is_a_notification_ends_the_gate_without_an_answer(
+    tmp_path: Path,
+) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        gate.transport.feed(messages.notification("shutdown", {}))
+        await gate.serving
+    assert gate.unmatched.empty()

@@ -36,6 +36,36 @@ def test_oversized_line_keeps_only_its_head() -> None:
     assert oversized == Oversized(b"y" * HEAD)
 
 
+def test_the_end_of_an_oversized_line_is_told_with_its_beginning_where_that_is_asked_for() -> None:
+    splitter = LineSplitter(2000, tails=True)
+    line = b"a" * 1500 + b"b" * 1500
+    assert list(splitter.feed(line)) == []
+    assert list(splitter.feed(b"cd")) == []
+    assert list(splitter.feed(b"e\nnext\n")) == [
+        Oversized(b"a" * HEAD, b"b" * (HEAD - 3) + b"cde"),
+        b"next",
+    ]
+    assert list(splitter.feed(line + b"\n")) == [Oversized(b"a" * HEAD, b"b" * HEAD)]
+
+
+@given(
+    st.lists(st.binary(max_size=900).map(lambda line: line.replace(b"\n", b"")), max_size=4),
+    st.lists(st.integers(0, 3600), max_size=8),
+)
+def test_how_the_stream_is_cut_changes_nothing_of_the_ends(
+    lines: list[bytes], cuts: list[int]
+) -> None:
+    data = b"".join(line + b"\n" for line in lines)
+    splitter = LineSplitter(300, tails=True)
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    told = [line for a, b in pairwise(places) for line in splitter.feed(data[a:b])]
+    assert told == [
+        Oversized(line[:HEAD], line[-HEAD:]) if len(line) > 300 else line
+        for line in lines
+        if line.strip()
+    ]
+
+
 def sketch(lines: list[bytes | Oversized]) -> list[bytes | None]:
     """Return the lines, without the heads of those that were too long: they depend on the cuts."""
     return [None if isinstance(line, Oversized) else line for line in lines]

@@ -79,7 +79,13 @@ class Invalid(NamedTuple):
     error: RPCError
 
 
-Message: TypeAlias = Request | Notification | Reply | Invalid
+class Dropped(NamedTuple):
+    """A line that nobody is answered for, and why."""
+
+    why: str
+
+
+Message: TypeAlias = Request | Notification | Reply | Invalid | Dropped
 
 
 def read(line: bytes) -> Message:

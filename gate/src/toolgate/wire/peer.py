@@ -1,4 +1,4 @@
-"""One side of a JSON-RPC connection: matches requests with replies; bad input never ends it."""
+"""One side of a connection: matches requests with replies; bad input never ends it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Protocol
 from toolgate import faults
 from toolgate.errors import ToolgateError
 from toolgate.jsonvalue import JSONValue
-from toolgate.wire import messages
+from toolgate.wire.codec import JSON_RPC, Codec
 from toolgate.wire.framing import LineSplitter, Oversized
 from toolgate.wire.messages import (
+    Dropped,
     ErrorCode,
     Invalid,
+    Message,
     Notification,
     Reply,
     Request,
@@ -46,12 +48,19 @@ class Handler(Protocol):
 class Peer:
     """A :class:`~toolgate.wire.transport.Receiver` that answers through ``send``."""
 
-    def __init__(self, send: Callable[[bytes], None], handler: Handler, limit: int) -> None:
-        """``limit`` is the largest message accepted, in bytes."""
+    def __init__(
+        self,
+        send: Callable[[bytes], None],
+        handler: Handler,
+        limit: int,
+        codec: Codec = JSON_RPC,
+    ) -> None:
+        """``limit`` is the largest message accepted, in bytes; ``codec`` reads and writes them."""
         self._send = send
         self._handler = handler
         self._limit = limit
-        self._splitter = LineSplitter(limit)
+        self._codec = codec
+        self._splitter = LineSplitter(limit, tails=codec.ends_matter)
         self._next_id = 1
         self._asked: dict[RequestId, Callable[[Reply | None], None]] = {}
         self._serving: dict[RequestId, asyncio.Task[None]] = {}
@@ -73,11 +82,13 @@ class Peer:
         identifier = self._next_id
         self._next_id += 1
         self._asked[identifier] = on_reply
-        self._send(messages.request(identifier, method, params))
+        self._send(self._codec.request(identifier, method, params))
 
     def notify(self, method: str, params: dict[str, JSONValue]) -> None:
-        """Send a notification."""
-        self._send(messages.notification(method, params))
+        """Send a notification, where the codec has one for it."""
+        line = self._codec.notification(method, params)
+        if line:
+            self._send(line)
 
     @property
     def serving(self) -> list[asyncio.Task[None]]:
@@ -93,9 +104,11 @@ class Peer:
         for line in self._splitter.feed(data):
             if isinstance(line, Oversized):
                 why = f"over the limit of {self._limit} bytes (limits.max_message_bytes)"
-                self._serve(messages.unreadable(line.head, ErrorCode.MESSAGE_TOO_LARGE, why))
+                received = self._codec.oversized(line, why)
             else:
-                self._serve(messages.read(line))
+                received = self._codec.read(line)
+            for message in received:
+                self._serve(message)
 
     def ended(self) -> None:
         """The stream has ended: nobody will reply any more."""
@@ -105,7 +118,7 @@ class Peer:
             on_reply(None)
         self._handler.handle_end()
 
-    def _serve(self, message: messages.Message) -> None:
+    def _serve(self, message: Message) -> None:
         match message:
             case Reply(identifier):
                 on_reply = self._asked.pop(identifier, None)
@@ -118,7 +131,7 @@ class Peer:
             case Request(identifier):
                 if identifier in self._serving:
                     self._answer_invalid(
-                        messages.Invalid(
+                        Invalid(
                             identifier,
                             RPCError(
                                 ErrorCode.INVALID_REQUEST,
@@ -133,23 +146,25 @@ class Peer:
                 self._handler.handle_notification(method, params)
             case Invalid():
                 self._answer_invalid(message)
+            case Dropped(why):
+                self._handler.handle_odd_message(why)
 
     def _answer_invalid(self, message: Invalid) -> None:
         self._handler.handle_odd_message(str(message.error))
-        self._send(messages.error(message.id, message.error))
+        self._send(self._codec.invalid(message))
 
     async def _answer(self, request: Request) -> None:
         try:
             value = await self._handler.handle_request(request.id, request.method, request.params)
-            line = messages.result(request.id, value)
+            line = self._codec.result(request, value)
         except RPCError as error:
-            line = messages.error(request.id, error)
+            line = self._codec.failure(request, error)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - a defect must not leave a request unanswered
             self._handler.handle_failure(error)
             text = str(error) if isinstance(error, ToolgateError) else "internal error of the gate"
-            line = messages.error(request.id, RPCError(ErrorCode.INTERNAL_ERROR, text))
+            line = self._codec.failure(request, RPCError(ErrorCode.INTERNAL_ERROR, text))
         finally:
             del self._serving[request.id]
         self._send(line)
