@@ -13,6 +13,9 @@ INSTALL := $(PIP) install --quiet --disable-pip-version-check --no-build-isolati
 QUICKSTART := -e gate -e client -e 'adapters/langgraph[langgraph]'
 EVERYTHING := $(QUICKSTART) -e adapters/crewai -e adapters/autogen
 
+# CrewAI cannot be installed beside the rest: tests start programs in an environment that has it.
+CREWAI := $(VENV)/crewai
+
 PYPROJECTS := $(wildcard pyproject.toml gate/pyproject.toml client/pyproject.toml adapters/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
@@ -27,7 +30,7 @@ setup: $(VENV)/.setup ## install everything into .venv
 quickstart: $(VENV)/.quickstart ## install what the quickstart needs and run it
 	@$(BIN)/python examples/quickstart.py $(ARGS)
 
-test: $(VENV)/.setup ## run all tests (ARGS='-k word' to choose)
+test: $(VENV)/.setup $(CREWAI)/.setup ## run all tests (ARGS='-k word' to choose)
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.setup ## check style, types and import contracts
@@ -61,6 +64,13 @@ $(VENV)/.tools: constraints.txt
 
 $(VENV)/.quickstart: $(VENV)/.tools constraints.txt $(PYPROJECTS)
 	@$(INSTALL) --group examples $(QUICKSTART)
+	@touch $@
+
+$(CREWAI)/.setup: $(VENV)/.tools tests/lodestar/crewai.txt
+	@echo "Installing CrewAI into $(CREWAI) …"
+	@test -x $(CREWAI)/bin/python || $(PYTHON) -m venv --without-pip $(CREWAI)
+	@$(PIP) --python $(CREWAI)/bin/python install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+	  -r tests/lodestar/crewai.txt
 	@touch $@
 
 $(VENV)/.setup: $(VENV)/.tools constraints.txt $(PYPROJECTS)

@@ -11,7 +11,6 @@ import sys
 
 from toolgate import faults
 
-_SERVE_ARGUMENTS = 3
 _CANNOT_TELL = 2
 
 
@@ -22,12 +21,16 @@ def main() -> None:
     except faults.FaultError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(_CANNOT_TELL)
-    arguments = sys.argv[1:]
-    if len(arguments) == _SERVE_ARGUMENTS and arguments[:2] == ["serve", "--config"]:
-        # What clients start: it must be ready soon, and needs none of the terminal's libraries.
-        from toolgate.cli.serve import serve
+    # What clients start must be ready soon, and needs none of the terminal's libraries.
+    match sys.argv[1:]:
+        case ["serve", "--config", config]:
+            from toolgate.cli.serve import serve
 
-        sys.exit(serve(arguments[2]))
+            sys.exit(serve(config))
+        case ["runtime", "gate", "--config", config]:
+            from toolgate.cli.runtime import gate
+
+            sys.exit(gate(config))
     from toolgate.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):

@@ -19,6 +19,7 @@ from toolgate.cli import (
     proposals_list,
 )
 from toolgate.cli.check import check
+from toolgate.cli.runtime import gate as run_gate_for_lodestar
 from toolgate.cli.schema import schema
 from toolgate.cli.serve import serve as run_gate
 from toolgate.cli.terminal import ConfigOption
@@ -53,6 +54,22 @@ for command in (
 def serve(config: ConfigOption) -> None:
     """Run the gate as a sidecar: JSON-RPC on stdin and stdout."""
     raise typer.Exit(run_gate(str(config)))
+
+
+runtime = typer.Typer(help="The gate for clients of another runtime.", no_args_is_help=True)
+app.add_typer(runtime, name="runtime")
+
+
+@runtime.command("gate")
+def runtime_gate(config: ConfigOption) -> None:
+    """Run the gate as a sidecar for Lodestar's clients. The config is Toolgate's."""
+    raise typer.Exit(run_gate_for_lodestar(str(config)))
+
+
+# Without it a group of one command would be that command.
+@runtime.callback()
+def _runtime() -> None:
+    pass
 
 
 @app.callback(invoke_without_command=True)

@@ -1,4 +1,4 @@
-"""``toolgate serve``: the sidecar on stdio."""
+"""The sidecar on stdio: ``toolgate serve``, and what serves other clients as well."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from toolgate.config import load_config
+from toolgate.config import GateConfig, load_config
 from toolgate.errors import ToolgateError
 from toolgate.gate import Gate, log
+from toolgate.wire.codec import JSON_RPC, Codec
 from toolgate.wire.stdio import StdioTransport
 
 CANNOT_START = 2
 
 
-def serve(config: str) -> int:
+def serve(config: str, codec: Callable[[GateConfig], Codec] = lambda _: JSON_RPC) -> int:
     """Serve one client on stdin and stdout, and return the exit code.
+
+    ``codec`` gives how the client writes its messages.
 
     0 when the client ended it or a signal asked for the end; 2 when the gate cannot start, which is
     said on stderr, before anything is written to stdout. SIGHUP reloads the policy document.
     """
     try:
-        return _runner()(_serve(config))
+        return _runner()(_serve(config, codec))
     except ToolgateError as error:
         log(f"cannot start: {error}")
         return CANNOT_START
 
 
-async def _serve(path: str) -> int:
+async def _serve(path: str, codec: Callable[[GateConfig], Codec]) -> int:
     config = load_config(path)
     transport = StdioTransport()
-    gate = Gate(config, transport)
+    gate = Gate(config, transport, codec(config))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gate.stop, signal.Signals(number).name)
