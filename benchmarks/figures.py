@@ -17,6 +17,7 @@ import floors
 import millions
 import plans
 import subjects
+import tasks
 from measure import Plan, Turn, in_turns, lanes_in_turns, p50, p99
 from reading import Figure, Prepared, Reading, Target, against, always
 from states import State
@@ -233,6 +234,7 @@ def _against_call(
 FIGURES: Final[Mapping[str, Figure]] = {
     "floors": Figure(_hops),
     "allowed": Figure(_allowed),
+    "async": Figure(tasks.calls),
     "power": Figure(_power),
     "denied": Figure(_denied),
     "held": Figure(_held),
@@ -240,6 +242,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "million": Figure(millions.million, states=("idle",), long=True),
     "rules": Figure(_rules),
     "throughput": Figure(_throughput),
+    "waiting": Figure(tasks.waiting),
     "chain": Figure(plans.chain),
     "fan": Figure(plans.fan),
     "verify": Figure(plans.verify),

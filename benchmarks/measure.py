@@ -29,6 +29,8 @@ class Plan:
     """Length of the longest journal."""
     growth_calls: int
     """Calls after which the gate's memory is looked at again."""
+    waiting: int
+    """Calls that are held at once."""
     patience: float
     """Seconds after which no further round is begun, once there are :data:`ENOUGH`."""
 
@@ -41,6 +43,7 @@ FULL = Plan(
     events=100_000,
     million=1_000_000,
     growth_calls=100_000,
+    waiting=1_000,
     patience=60.0,
 )
 QUICK = Plan(
@@ -50,10 +53,18 @@ QUICK = Plan(
     events=5_000,
     million=20_000,
     growth_calls=3_000,
+    waiting=200,
     patience=2.0,
 )
 SMOKE = Plan(
-    rounds=1, turn=0.002, starts=1, events=40, million=2_000, growth_calls=20, patience=2.0
+    rounds=1,
+    turn=0.002,
+    starts=1,
+    events=40,
+    million=2_000,
+    growth_calls=20,
+    waiting=3,
+    patience=2.0,
 )
 """Tells whether everything still works; its figures mean nothing."""
 
@@ -115,6 +126,11 @@ def take_turn(lane: Lane, seconds: float) -> Turn:
         times.append(now - started)
         if now >= end:
             break
+    return turn_of(times)
+
+
+def turn_of(times: list[float]) -> Turn:
+    """Return the turn in which a lane took these times, in seconds."""
     times.sort()
     count = len(times)
     return Turn(times[count // 2] * 1e6, times[count * 99 // 100] * 1e6, count)

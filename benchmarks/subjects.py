@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from measure import Lane
 
 from toolgate.signatures.keys import public_key_text
 from toolgate_client import GateClient, Outcome
 
 CALLERS = 16
+KEY = "ada.key"
+"""The file, in a gate's folder, of the key of the one who approves."""
 PAUSE = 0.01
 """Seconds that the body of ``pause`` takes."""
 _EVENTS_OF_A_CALL = 4
@@ -93,7 +96,12 @@ def config_file(
 ) -> Path:
     """Write a gate's config into ``folder``."""
     folder.mkdir(exist_ok=True)
-    key = Ed25519PrivateKey.generate().public_key()
+    private = Ed25519PrivateKey.generate()
+    (folder / KEY).touch(mode=0o600)
+    (folder / KEY).write_bytes(
+        private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    key = private.public_key()
     tools: dict[str, Any] = {name: {} for rule in rules for name in rule["tools"]}
     config = {
         "project": "benchmark",

@@ -21,7 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a coroutine function to its end."""
+    """Run a coroutine function to its end, on a loop of its ``loop_factory`` if it has one."""
     function = pyfuncitem.obj
     if not inspect.iscoroutinefunction(function):
         return None
@@ -32,5 +32,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         async with asyncio.timeout(BOUND):
             await function(**arguments)
 
-    asyncio.run(bounded())
+    with asyncio.Runner(loop_factory=arguments.get("loop_factory")) as runner:
+        runner.run(bounded())
     return True

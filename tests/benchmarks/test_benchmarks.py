@@ -14,8 +14,8 @@ import pytest
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "run.py"
 PATIENCE = 50.0
 FIGURES = {
-    "floors", "allowed", "power", "denied", "held", "journal", "million", "rules", "throughput",
-    "chain", "fan", "verify", "start", "memory", "import",
+    "floors", "allowed", "async", "power", "denied", "held", "journal", "million", "rules",
+    "throughput", "waiting", "chain", "fan", "verify", "start", "memory", "import",
 }  # fmt: skip
 
 

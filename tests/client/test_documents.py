@@ -110,7 +110,7 @@ def test_observing_returns_the_labels(gate: GateClient) -> None:
 
 
 def test_an_answer_without_labels_is_a_protocol_error(gate: GateClient) -> None:
-    with pytest.raises(ProtocolError, match="has no labels"):
+    with pytest.raises(ProtocolError, match="no list of labels"):
         gate.observe("bad")
 
 

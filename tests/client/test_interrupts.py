@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -167,6 +168,40 @@ def test_a_nested_call_may_be_interrupted_anywhere(gate: GateClient) -> None:
     calls = [message["params"] for message in received(gate, "govern")]
     assert not [call for call in calls if call["tool"] == "after" and "parent" in call]
     assert gate.govern("state", {}).output["unanswered"] == []
+
+
+@pytest.mark.filterwarnings("ignore:.*was never awaited")  # it came before the await
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_task_and_its_loop_may_be_interrupted_anywhere(gate: GateClient) -> None:
+    ran: list[int] = []
+
+    async def body(args: dict[str, Any]) -> int:
+        ran.append(1)
+        return 1
+
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+
+        def call() -> None:
+            ran.clear()
+            loop.run_until_complete(gate.acall("t", {}, body=body))
+
+        async def cancel_all() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+        call()
+        for nth in at_every_bytecode(call, step=5):
+            loop.call_soon(loop.stop)  # what the interrupted run has left to be done
+            loop.run_forever()
+            loop.run_until_complete(cancel_all())  # as at the end of asyncio.run
+            assert ran in ([], [1]), nth
+            assert Background(lambda: gate.call("t", {}, body=lambda args: 1)).result() == 1
+            assert runner.run(gate.acall("t", {}, body=body)) == 1
+            assert not gate._gate.exchange._roles, nth  # type: ignore[union-attr]
+    assert gate.govern("state", {}).output == {"unanswered": [], "contradictions": []}
 
 
 class Proposals:

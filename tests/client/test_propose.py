@@ -785,7 +785,7 @@ class TestLooking:
         self, gate: GateClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for answer in ([], {}, None, "x", {"ranking": [{}]}, {"issues": 1, "valid": True}):
-            monkeypatch.setattr(gate._gate, "ask", lambda *args, answer=answer: answer)
+            monkeypatch.setattr(gate._gate, "_result", lambda call, answer=answer: answer)
             looks = (
                 partial(gate.verify, plan("t")),
                 partial(gate.simulate, plan("t")),

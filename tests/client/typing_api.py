@@ -86,6 +86,35 @@ def using(client: GateClient) -> None:
     client.close()
 
 
+async def using_tasks(client: GateClient) -> None:
+    async with client as gate:
+        assert_type(gate, GateClient)
+    assert_type(await client.astart(), GateClient)
+    contract = await client.aregister_tool("t", coroutine_body, parameters={"type": "object"})
+    assert_type(contract, dict[str, Any])
+    await client.aregister_tool("t", 7)  # type: ignore[arg-type]
+    assert_type(await client.agovern("t", {"x": 1}, timeout=1, body=coroutine_body), Outcome)
+    await client.agovern("t", [1])  # type: ignore[arg-type]
+    assert_type(await client.acall("t", {}, body=body), Any)
+    assert_type(await client.aresume("u", wait=None, max_workers=4), Outcome)
+    await client.aresume("u", 5.0)  # type: ignore[call-arg]
+    assert_type(await client.awithdraw("u"), Outcome)
+    assert_type(await client.aobserve("text", trust="trusted"), list[str])
+    assert_type(await client.aholds("pending"), list[Hold])
+    await client.aping()
+    plan: dict[str, Any] = {"actions": []}
+    assert_type(await client.apropose(plan, max_workers=4), ProposalResult)
+    assert_type(await client.averify(plan, max_actions=3), Verification)
+    assert_type(await client.asimulate(plan), dict[str, Any])
+    assert_type(await client.aequivalent(plan, plan, states=[{}]), Equivalence)
+    assert_type(await client.aoptimize(plan), Optimized)
+    assert_type(await client.arank([plan]), list[Ranked])
+    assert_type(await client.astate({"a"}), dict[str, Any])
+    assert_type(await client.acheckpoint("before"), str)
+    assert_type(await client.arestore("c"), Restored)
+    await client.aclose()
+
+
 def planning(client: GateClient) -> None:
     plan: dict[str, Any] = {"actions": []}
     assert_type(client.propose(plan), ProposalResult)
@@ -151,7 +180,7 @@ def reading(outcome: Outcome) -> None:
     outcome.uid = "other"  # type: ignore[misc]
     assert_type(
         outcome.status,
-        Literal["succeeded", "held", "rejected", "failed", "skipped", "executing"],
+        Literal["succeeded", "held", "rejected", "failed", "skipped", "executing", "proposed"],
     )
 
 

@@ -48,17 +48,28 @@ def members(kind: type, wanted: Callable[[Any], bool]) -> Iterator[str]:
     )
 
 
+TWINS = set(members(GateClient, inspect.iscoroutinefunction))
+"""What has the same parameters and results as a method with a name that is shorter by an a."""
+
+
 def named(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
 def test_the_page_has_every_method_as_it_is_called() -> None:
     page = [code(row["method"]) for row in table(PAGE, "Methods")]
-    methods = members(GateClient, inspect.isfunction)
+    methods = set(members(GateClient, inspect.isfunction)) - TWINS
     assert sorted(page) == sorted(call_of(name, getattr(GateClient, name)) for name in methods)
     assert f"`{call_of('GateClient', GateClient.__init__)}`" in PAGE.read_text()
     encoder = call_of("default_encoder", toolgate_client.default_encoder)
     assert f"`{encoder}`" in PAGE.read_text()
+
+
+def test_the_page_tells_apart_twins_that_there_are() -> None:
+    rows = table(PAGE, "Twins for tasks")
+    told = [name for row in rows for name in named(row["twin"])]
+    assert set(told) <= TWINS
+    assert all(f"`{name}" in PAGE.read_text() for name in ("acall", "astart()", "aclose()"))
 
 
 @pytest.mark.parametrize("row", table(PAGE, "Methods"), ids=lambda row: code(row["method"])[:9])

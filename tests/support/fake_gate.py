@@ -37,6 +37,7 @@ class FakeGate:
         self.runs: dict[int, Callable[[Message], None]] = {}
         self.next_run = 0
         self.late: int | None = None
+        self.given_up: int | None = None
         self.silent: list[int] = []
         self.answers: dict[int, Message] = {}
         self.contradictions: list[Any] = []
@@ -143,7 +144,14 @@ class FakeGate:
         if self.late is not None:
             time_out(self, self.late)
             self.late = None
+        if self.given_up is not None:
+            self.cancel_tool(self.given_up)
+            self.given_up = None
         self.send({"id": id, "result": {}})
+
+    def cancel_tool(self, call: int) -> None:
+        params = {"uid": f"u{call}", "reason": "timeout"}
+        self.send({"method": "cancel_tool", "params": params})
 
     def on_register_tool(self, id: int, params: Message) -> None:
         if params["name"] == "conflicting":
@@ -428,6 +436,10 @@ def held(gate: FakeGate, call: int, params: Message) -> None:
         "approvers": ["alice", "bob"],
         "quorum": 2,
         "approved_by": ["bob"],
+        "groups": [
+            {"rule": "ask", "approvers": ["alice", "bob"], "quorum": 2, "approved_by": ["bob"]}
+        ],
+        "missing": [{"approvers": ["alice"], "quorum": 1, "rules": ["ask"]}],
         "deadline": "2030-01-01T00:00:00Z",
     }
     gate.outcome(call, "held", hold=hold)
@@ -498,6 +510,19 @@ def late(gate: FakeGate, call: int, params: Message) -> None:
     """The outcome comes while the body still runs: with the next ping."""
     gate.run(call, params, lambda reply: None)
     gate.late = call
+
+
+def stopped(gate: FakeGate, call: int, params: Message) -> None:
+    """The gate gives up on the body: its tool is cancelled with the next ping."""
+    gate.run(call, params, lambda reply: time_out(gate, call))
+    gate.given_up = call
+
+
+def stopped_at_once(gate: FakeGate, call: int, params: Message) -> None:
+    """The tool is cancelled in the write that its run comes in."""
+    with gate.in_one_write():
+        gate.run(call, params, lambda reply: time_out(gate, call))
+        gate.cancel_tool(call)
 
 
 def too_late(gate: FakeGate, call: int, params: Message) -> None:
@@ -590,6 +615,8 @@ TOOLS: dict[str, Callable[[FakeGate, int, Message], None]] = {
     "silent": silent,
     "skipped": skipped,
     "state": state,
+    "stopped": stopped,
+    "stopped_at_once": stopped_at_once,
     "too_late": too_late,
 }
 

@@ -11,9 +11,10 @@ from toolgate_client._errors import GateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from typing import Any
 
-    from toolgate_client._protocol import Run
+    from toolgate_client._mailbox import Run
 
     Body = Callable[[dict[str, Any]], Any]
 
@@ -21,27 +22,32 @@ if TYPE_CHECKING:
 class Running:
     """A body that runs for a gate's call, and the one whose body made that call."""
 
-    __slots__ = ("call", "gate", "outer", "uid")
+    __slots__ = ("call", "gate", "hired", "outer", "uid")
 
     def __init__(self, gate: object, call: int, uid: str, outer: Running | None) -> None:
         self.gate = gate
         self.call = call
         self.uid = uid
         self.outer = outer
+        self.hired: bool = outer is not None and outer.hired
+        """It, or one that waits for it, occupies a thread of a loop's workers."""
 
 
 running: ContextVar[Running | None] = ContextVar("toolgate_running", default=None)
 """The body that runs in this context."""
 
 
-def execute(run: Run, body: Body, as_: Running) -> None:
-    """Run a body to its end; ``run`` knows then what it returned or raised."""
+def execute(run: Run, body: Body, as_: Running, *, complete: bool = True) -> None:
+    """Run a body to its end; ``run`` knows then what it returned or raised.
+
+    A coroutine that it returned is run to its end, too, unless ``complete`` is false.
+    """
     token = running.set(as_)
     try:
         # One operation of C code from the body's return to `returned`, so that an interrupt
         # cannot make a body that ran to its end look as if it had not.
         run.returned.extend(map(body, (run.args,)))
-        if run.returned and type(run.returned[0]) is CoroutineType:
+        if complete and run.returned and type(run.returned[0]) is CoroutineType:
             run.returned.extend(map(_complete, (run.returned.pop(),)))
         if not run.returned:
             run.raised = RuntimeError(f"the body of tool {run.tool!r} raised StopIteration")
@@ -52,11 +58,16 @@ def execute(run: Run, body: Body, as_: Running) -> None:
         running.reset(token)
 
 
-def loop_is_running() -> bool:
-    """Whether an event loop runs in this thread."""
+def running_loop() -> AbstractEventLoop | None:
+    """The event loop that runs in this thread, if one does."""
     # Without importing asyncio: where nobody did, no loop runs.
     get = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    return get is not None and get() is not None
+    return None if get is None else get()
+
+
+def loop_is_running() -> bool:
+    """Whether an event loop runs in this thread."""
+    return running_loop() is not None
 
 
 def is_coroutine_function(body: Any) -> bool:

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from threading import RLock
 
-from toolgate_client import _protocol
-from toolgate_client._calls import Call, Gate, how_it_ended, what_it_printed
+from toolgate_client import _requests
+from toolgate_client._async_client import AsyncMethods
 from toolgate_client._encode import default_encoder
-from toolgate_client._errors import (
-    ActionDenied,
-    ActionError,
-    ActionFailed,
-    ActionHeld,
-    GateClosed,
-    GateError,
-    GateStartError,
-    ProtocolError,
-    ToolSuspended,
-)
-from toolgate_client._params import add, milliseconds, positive
+from toolgate_client._errors import GateClosed, GateError, action_error
+from toolgate_client._gate import Gate
 from toolgate_client._plans import PlanMethods
+from toolgate_client._threads import do
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,11 +26,10 @@ if TYPE_CHECKING:
     from toolgate_client._models import Hold, Outcome
     from toolgate_client._transport import GateProcess
 
-_HOLDS_PAGE = 500
 _NOT_STARTED = "this gate client is not started: use it in a with block, or start() it"
 
 
-class GateClient(PlanMethods):
+class GateClient(PlanMethods, AsyncMethods):
     """A gate of one's own: a child process that decides, for each governed call, whether it runs.
 
     >>> with GateClient("gate.yaml") as gate:                            # doctest: +SKIP
@@ -54,11 +43,15 @@ class GateClient(PlanMethods):
     ``start_timeout`` is in seconds. ``encoder`` turns a body's result into the JSON that the gate
     checks and records (default: :func:`default_encoder`); the caller gets the result itself.
 
-    One client serves any number of threads at once. The body of a tool runs in the thread that
-    waits for the call; only bodies of a proposal that run at the same time need other threads
-    (:meth:`propose`). No call survives a fork: a child process needs a client of its own. No
-    signal handlers are installed, and Ctrl-C reaches this process, not the gate. Leaving the
-    ``with`` block (or :meth:`close`) lets calls in flight end and stops the gate.
+    One client serves any number of threads and event loops at once. Every method that asks the gate
+    has an asynchronous twin, whose name begins with ``a``, and ``async with`` starts and closes.
+    The body of a tool runs in the thread, or the task, that waits for the call; only bodies of a
+    proposal that run at the same time need others (:meth:`propose`, :meth:`apropose`), and
+    synchronous bodies of asynchronous calls need threads (:meth:`agovern`).
+
+    No call survives a fork: a child process needs a client of its own. No signal handlers are
+    installed, and Ctrl-C reaches this process, not the gate. Leaving the ``with`` block (or
+    :meth:`close`) lets calls in flight end and stops the gate.
 
     Every method may raise :class:`GateClosed` when the gate is gone, and :class:`GateError` when
     the client was not started or was inherited through a fork.
@@ -114,7 +107,9 @@ class GateClient(PlanMethods):
                 return
             try:
                 if self._gate is not None:
-                    self._gate.stop()
+                    from toolgate_client._life import stop
+
+                    stop(self._gate)
             finally:
                 _remove(self._temporary, os.getpid())
             self._stopped = True
@@ -177,23 +172,11 @@ class GateClient(PlanMethods):
         Raises :class:`ProtocolError` when the gate refuses: a schema that is none, or another
         schema than the name was registered with.
         """
-        if not callable(body):
-            raise TypeError(f"the body of tool {name!r} is not callable: {body!r}")
-        params: dict[str, Any] = {"name": name, "idempotent": idempotent}
-        add(
-            params,
-            description=description,
-            parameters=parameters,
-            returns=returns,
-            cache_ttl_secs=cache_ttl,
-            rate_limit=None if rate_limit is None else dict(rate_limit),
-        )
         gate = self._usable()
-        result = gate.ask("register_tool", params, f"the registration of tool {name!r}")
-        try:
-            contract = dict(result["contract"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ProtocolError(f"the gate's answer is no contract: {result!r}") from error
+        asked = _requests.register_tool(
+            name, body, description, parameters, returns, idempotent, cache_ttl, rate_limit
+        )
+        contract = do(gate, asked)
         gate.bodies[name] = body
         return contract
 
@@ -228,17 +211,8 @@ class GateClient(PlanMethods):
         """
         gate = self._usable()
         gate.check_body(tool, body)
-        if not isinstance(args, Mapping):
-            raise TypeError(f"the arguments of tool {tool!r} are not a mapping: {args!r}")
-        params: dict[str, Any] = {"tool": tool, "args": dict(args)}
-        add(
-            params,
-            idempotency_key=idempotency_key,
-            timeout_ms=milliseconds(positive(timeout, "timeout"), "timeout"),
-            parent=gate.parent(),
-            metadata=metadata,
-        )
-        return gate.act("govern", params, lambda: Call(gate, f"the call to tool {tool!r}", body))
+        asked = _requests.govern(gate, tool, args, idempotency_key, timeout, body, metadata)
+        return do(gate, asked)
 
     def call(
         self,
@@ -265,12 +239,12 @@ class GateClient(PlanMethods):
         )
         if outcome.succeeded:
             return outcome.output
-        raise _action_error(tool, outcome) from outcome.exception
+        raise action_error(tool, outcome) from outcome.exception
 
     def withdraw(self, uid: str) -> Outcome:
         """Take back a held action: no approval runs it any more. Returns what it has become."""
         gate = self._usable()
-        return gate.act("withdraw", {"uid": uid}, lambda: Call(gate, f"the withdrawal of {uid}"))
+        return do(gate, _requests.withdraw(gate, uid))
 
     def observe(
         self,
@@ -285,36 +259,20 @@ class GateClient(PlanMethods):
         tells of what it has read with :class:`Result`.) ``untrusted`` content gives the session the
         label ``untrusted``. The journal keeps the digest of the text, its length and ``source``.
         """
-        from toolgate_client._documents import Document
-
-        document = Document(text, source, trust)
-        result = self._usable().ask("observe", document.to_wire(), "the observation")
-        try:
-            return [str(label) for label in result["labels"]]
-        except (KeyError, TypeError) as error:
-            raise ProtocolError(f"the gate's answer has no labels: {result!r}") from error
+        return do(self._usable(), _requests.observe(text, source, trust))
 
     def holds(self, status: str | None = None) -> list[Hold]:
         """The holds of this gate's journal, optionally of one ``status`` such as ``pending``."""
-        from toolgate_client._models import hold_from_wire
-
         gate = self._usable()
-        found: list[Hold] = []
-        params: dict[str, Any] = {"limit": _HOLDS_PAGE}
-        add(params, status=status)
-        while True:
-            page = gate.ask("holds", params, "the list of holds")
-            try:
-                found += map(hold_from_wire, page["holds"])
-                params["after"] = page.get("next")
-            except (KeyError, TypeError, AttributeError) as error:
-                raise ProtocolError(f"the gate's answer is no list of holds: {error!r}") from error
-            if params["after"] is None:
-                return found
+        found, after = do(gate, _requests.holds(status, None))
+        while after is not None:
+            more, after = do(gate, _requests.holds(status, after))
+            found += more
+        return found
 
     def ping(self) -> None:
         """Return when the gate has answered."""
-        self._usable().ask("ping", {}, "the ping")
+        do(self._usable(), _requests.ping())
 
     # --- pieces
 
@@ -334,6 +292,7 @@ class GateClient(PlanMethods):
 
     def _start(self) -> None:
         from toolgate_client._launch import command_line, write_config
+        from toolgate_client._life import wait_until_ready
         from toolgate_client._transport import GateProcess
 
         process: GateProcess | None = None
@@ -346,7 +305,7 @@ class GateClient(PlanMethods):
             command = command_line(self._launcher, config_file)
             process = GateProcess(command)
             gate = Gate(process, self._encoder)
-            self._greeting = self._wait_until_ready(gate, command)
+            self._greeting = wait_until_ready(gate, command, self._start_timeout)
             process.stderr.pass_through()
             if self._temporary is not None:
                 weakref.finalize(self, _remove, self._temporary, process.owner)
@@ -357,55 +316,6 @@ class GateClient(PlanMethods):
                     process.stop(grace=0.0)
                     process.release()
                 _remove(self._temporary, os.getpid())
-
-    def _wait_until_ready(self, gate: Gate, command: Sequence[str]) -> Mapping[str, Any]:
-        greeting = gate.greeting(time.monotonic() + self._start_timeout)
-        if greeting is not None and greeting.get("protocol") == _protocol.PROTOCOL:
-            limits = greeting.get("limits")
-            if isinstance(limits, dict):
-                gate.core.max_message_bytes = limits.get("max_message_bytes")
-                gate.drain = limits.get("drain_ms", gate.drain * 1000) / 1000
-                gate.concurrency = limits.get("max_concurrency", gate.concurrency)
-            return greeting
-        if greeting is not None:
-            problem = (
-                f"the gate speaks protocol {greeting.get('protocol')!r}, this client "
-                f"{_protocol.PROTOCOL!r}: upgrade the older of toolgate and toolgate-client"
-            )
-        elif gate.core.ended:
-            problem = f"the gate ended before it was ready ({how_it_ended(gate.exit_code)})"
-        else:
-            problem = f"the gate was not ready within {self._start_timeout:g} s"
-        from toolgate_client._transport import shown
-
-        gate.process.stop(grace=0.0)
-        stderr = gate.process.stderr.tail()
-        strays = "".join(f"\n{text}" for _, text in gate.core.notices)
-        raise GateStartError(
-            f"{problem} (command: {shown(command)}){what_it_printed(stderr)}{strays}",
-            exit_code=gate.exit_code,
-            stderr=stderr,
-        )
-
-
-def _action_error(tool: str, outcome: Outcome) -> ActionError:
-    error, hold, decision = outcome.error, outcome.hold, outcome.decision
-    reason = (error and error.message) or (hold and hold.reason) or (decision and decision.reason)
-    kind = error.kind if error is not None and error.kind else outcome.status
-    what = f"the call to tool {tool!r}"
-    later = f"; resume({outcome.uid!r}) continues it"
-    classes: dict[str, tuple[type[ActionError], str]] = {
-        "held": (ActionHeld, f"{what} is held: {reason or 'it needs approval'}{later}"),
-        "executing": (ActionHeld, f"{what} is run by another gate at this moment{later}"),
-        "failed": (ActionFailed, f"{what} failed ({kind}): {reason or 'no reason was given'}"),
-    }
-    stopped = (ActionHeld, f"the body of {what} has stopped itself{later}")
-    classes["proposed"] = stopped
-    if isinstance(outcome.exception, ToolSuspended):
-        classes["held"] = stopped
-    denied = (ActionDenied, f"{what} was denied ({kind}): {reason or 'no reason was given'}")
-    cls, message = classes.get(outcome.status, denied)
-    return cls(message, kind=kind, reason=reason or "", uid=outcome.uid, hold=hold, outcome=outcome)
 
 
 def _remove(path: str | None, owner: int) -> None:

@@ -37,9 +37,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    from toolgate_client._bodies import Body
-    from toolgate_client._calls import Gate
-    from toolgate_client._protocol import Run
+    from toolgate_client._gate import Gate
+    from toolgate_client._mailbox import Run
+    from toolgate_client._requests import Request
 
     T = TypeVar("T")
 
@@ -47,8 +47,7 @@ if TYPE_CHECKING:
 class Crew(Call):
     """A request under way for which several bodies may run at once.
 
-    ``body``, if given, replaces the registered one of the action ``uid``. Each body of a proposal
-    runs in a copy of the caller's context, wherever it runs.
+    Each body of a proposal runs in a copy of the caller's context, wherever it runs.
     """
 
     __slots__ = (
@@ -62,24 +61,16 @@ class Crew(Call):
         "workers",
     )
 
-    def __init__(
-        self,
-        gate: Gate,
-        what: str,
-        size: int,
-        *,
-        uid: str = "",
-        body: Body | None = None,
-    ) -> None:
-        super().__init__(gate, what, body)
+    def __init__(self, gate: Gate, request: Request) -> None:
+        super().__init__(gate, request)
         self.closing = False
         """Nobody begins another body."""
         self.idle: dict[Worker, None] = {}
         """The workers that wait for a run."""
         self.workers: dict[int, Worker] = {}
         """Every worker, by its place, from 1."""
-        self._size = size
-        self._uid = uid
+        self._size = request.size
+        self._uid = request.uid
         self._context = copy_context()
         self._pool: deque[Run] = deque()
         self._seat = deque([self.waiting])
@@ -169,7 +160,7 @@ class Crew(Call):
             super().wake()
 
     def _run(self, run: Run) -> None:
-        self.gate.run(run, self.id, self.body if run.uid == self._uid else None)
+        self.gate.run(run, self.id, self.request.body if run.uid == self._uid else None)
 
     def _answer(self, run: Run, waiter: Waiter) -> None:
         self.note_interrupt(run)

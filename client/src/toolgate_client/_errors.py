@@ -101,3 +101,24 @@ class ToolSuspended(GateError):
     The action goes back to what it was before, ``held`` with its approvals or ``proposed``, and
     ``resume(uid)`` enters the body again, from its top. What it did until then stays done.
     """
+
+
+def action_error(tool: str, outcome: Outcome) -> ActionError:
+    """The error that says why a call has no output."""
+    error, hold, decision = outcome.error, outcome.hold, outcome.decision
+    reason = (error and error.message) or (hold and hold.reason) or (decision and decision.reason)
+    kind = error.kind if error is not None and error.kind else outcome.status
+    what = f"the call to tool {tool!r}"
+    later = f"; resume({outcome.uid!r}) continues it"
+    classes: dict[str, tuple[type[ActionError], str]] = {
+        "held": (ActionHeld, f"{what} is held: {reason or 'it needs approval'}{later}"),
+        "executing": (ActionHeld, f"{what} is run by another gate at this moment{later}"),
+        "failed": (ActionFailed, f"{what} failed ({kind}): {reason or 'no reason was given'}"),
+    }
+    stopped = (ActionHeld, f"the body of {what} has stopped itself{later}")
+    classes["proposed"] = stopped
+    if isinstance(outcome.exception, ToolSuspended):
+        classes["held"] = stopped
+    denied = (ActionDenied, f"{what} was denied ({kind}): {reason or 'no reason was given'}")
+    cls, message = classes.get(outcome.status, denied)
+    return cls(message, kind=kind, reason=reason or "", uid=outcome.uid, hold=hold, outcome=outcome)

@@ -8,6 +8,10 @@ sequential caller pays no thread switch at all.
 Writing is non-blocking. A thread whose message does not fit into the pipe reads meanwhile (or lets
 the reader read), because a gate whose own output is not taken stops reading its input.
 
+Event loops take part through their ports (:mod:`toolgate_client._port`). A loop that has callers
+watches the pipe and reads what has come, if no thread holds the role at that moment: it never keeps
+the role, so a thread can always take it, even the loop's own, in a call made by one of its tasks.
+
 Both roles are entries of a dictionary, taken with ``setdefault`` in the name of the caller's
 mailbox. So a caller can give back what it holds without knowing where it was interrupted:
 :meth:`Exchange.leave` does, may be called again at any time, and must be called (twice, the first
@@ -25,11 +29,16 @@ from io import BytesIO
 from itertools import chain
 from threading import Lock
 
-from toolgate_client._protocol import Core, Mailbox
+from toolgate_client._bodies import running_loop
+from toolgate_client._mailbox import Mailbox
+from toolgate_client._protocol import Core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
+    from asyncio import AbstractEventLoop
+
+    from toolgate_client._port import Port
 
 _READ_SIZE = 1 << 16
 """Bytes a read asks for: what a pipe holds. Buffers over the allocator's threshold for mapping
@@ -48,26 +57,20 @@ class Waiter(Mailbox):
     then sleeps: a ``wake`` from ``listen`` on is not lost.
     """
 
-    __slots__ = ("_bell", "gone")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gone = False
-        """:meth:`Exchange.leave` has come to its end for it."""
-        self._bell: LockType | None = None
+    __slots__ = ()
 
     def listen(self) -> LockType:
         """Be ready to be woken; returns what to wait for."""
-        bell = self._bell
+        bell: LockType | None = self.bell
         if bell is None:
             bell = Lock()
             bell.acquire()
-            self._bell = bell
+            self.bell = bell
         return bell
 
     def wake(self) -> None:
         """End the present or the next :meth:`sleep`."""
-        bell = self._bell
+        bell: LockType | None = self.bell
         if bell is not None and bell.locked():
             with suppress(RuntimeError):  # another thread woke it at the same time
                 bell.release()
@@ -78,23 +81,25 @@ class Waiter(Mailbox):
 
 
 class Exchange:
-    """One gate's pipes, shared by threads.
+    """One gate's pipes, shared by threads and event loops.
 
-    ``read_fd`` blocks, ``write_fd`` does not. ``on_end`` is called once or more often, by the
-    reader, when the gate's output has ended and before anybody is told.
+    ``read_fd`` blocks, ``write_fd`` does not. ``on_end`` is called once or more often, by a thread
+    that reads, when the gate's output has ended and before anybody is told.
     """
 
     def __init__(self, core: Core, read_fd: int, write_fd: int, on_end: Callable[[], None]) -> None:
-        self._core = core
-        self._read_fd = read_fd
-        self._write_fd = write_fd
+        self.core = core
+        self.read_fd = read_fd
+        self.write_fd = write_fd
+        self.ports: dict[AbstractEventLoop, Port] = {}
+        """The loops that have, or lately had, callers."""
         self._on_end = on_end
-        self._roles: dict[str, Mailbox] = {}
+        self._roles: dict[str, object] = {}
         self._followers: dict[Waiter, None] = {}
 
-    def send(self, box: Waiter) -> bool:
+    def send(self, box: object) -> bool:
         """Write what is in the outbox, unless another thread does; False when there is no room."""
-        outbox, roles = self._core.outbox, self._roles
+        outbox, roles = self.core.outbox, self._roles
         # Whoever adds a message while we hold the role leaves it to us: look again afterwards.
         while outbox and roles.setdefault("writer", box) is box:
             room = self._write()
@@ -113,10 +118,10 @@ class Exchange:
             self._wait(box, self._flushed, None)
 
     def _flushed(self) -> bool:
-        return not self._core.outbox
+        return not self.core.outbox
 
     def _wait(self, box: Waiter, over: Callable[[], bool], deadline: float | None) -> None:
-        core, roles, followers = self._core, self._roles, self._followers
+        core, roles, followers = self.core, self._roles, self._followers
         while not over() and not core.ended:
             room = not core.outbox or self.send(box)
             if roles.setdefault("reader", box) is box:
@@ -137,14 +142,30 @@ class Exchange:
         # The role we had, or the wake-up that came when we had no more use for it.
         self._wake_follower()
 
+    def read_now(self, box: object) -> bool:
+        """Read what has come, unless somebody else does; False at the end of the gate's output."""
+        if self._roles.setdefault("reader", box) is not box:
+            return True
+        more = True
+        if self._poll(0, select.POLLIN, 0):
+            more = self._take()
+            self.core.pump()
+        del self._roles["reader"]
+        self._wake_follower()
+        return more
+
+    def give_back(self, box: object) -> None:
+        """Give back every role that ``box`` holds, wherever it was interrupted."""
+        for role in ("reader", "writer"):
+            if self._roles.get(role) is box:
+                del self._roles[role]
+        self._wake_follower()
+
     def leave(self, box: Waiter) -> None:
         """Give back every role, say goodbye for what is open, and let others go on."""
-        core, roles = self._core, self._roles
-        for role in ("reader", "writer"):
-            if roles.get(role) is box:
-                del roles[role]
+        core, roles = self.core, self._roles
         self._followers.pop(box, None)
-        self._wake_follower()
+        self.give_back(box)
         core.leave(box)
         patience = _LEAVE_RETRIES
         while core.outbox and not core.ended and not self.send(box) and patience:
@@ -160,6 +181,23 @@ class Exchange:
                 self._poll(select.POLLOUT, 0, _RETRY)
         box.gone = True
 
+    def calls_of_this_loop(self) -> frozenset[int]:
+        """The ids of the calls that tasks of the event loop wait for that runs in this thread."""
+        port = self.ports.get(running_loop()) if self.ports else None  # type: ignore[arg-type]
+        return frozenset() if port is None else frozenset(box.id for box in list(port.callers))
+
+    def close_ports(self, deadline: float) -> bool:
+        """See to it that no loop watches the pipes; False when one does not hear of it in time."""
+        bell = Waiter()
+        bell.listen()
+        for port in list(self.ports.values()):
+            port.close()
+        while any(port.watches() for port in list(self.ports.values())):
+            if time.monotonic() >= deadline:
+                return False
+            bell.sleep(_RETRY)
+        return True
+
     def seize(self, role: str, box: Waiter, deadline: float) -> bool:
         """Take ``role`` and keep it; False when its holder does not give it back in time."""
         box.listen()
@@ -171,7 +209,7 @@ class Exchange:
 
     def _read(self, box: Waiter, over: Callable[[], bool], deadline: float | None) -> None:
         """Read, as the reader, until it is over, the gate ended, or it is ``deadline``."""
-        core = self._core
+        core = self.core
         while True:
             core.pump()
             room = not core.outbox or self.send(box)
@@ -192,18 +230,23 @@ class Exchange:
 
     def _take(self) -> bool:
         """Read once, as the reader; False at the end of the gate's output."""
-        fragments = self._core.fragments
+        fragments = self.core.fragments
         before = len(fragments)
-        # One operation of C code, from the kernel into `fragments`, cut into lines on the way:
-        # a signal handler runs before it or after it, and no byte is ever in between.
-        fragments.extend(
-            chain.from_iterable(map(BytesIO, map(os.read, (self._read_fd,), (_READ_SIZE,))))
-        )
+        try:
+            # One operation of C code, from the kernel into `fragments`, cut into lines on the way:
+            # a signal handler runs before it or after it, and no byte is ever in between.
+            fragments.extend(
+                chain.from_iterable(map(BytesIO, map(os.read, (self.read_fd,), (_READ_SIZE,))))
+            )
+        except BlockingIOError:
+            # A loop that begins to watch (uvloop's) makes the pipe non-blocking for a moment.
+            self._poll(0, select.POLLIN, None)
+            return True
         return len(fragments) > before
 
     def _write(self) -> bool:
         """Write, as the writer, until the outbox is empty (True) or the pipe is full (False)."""
-        outbox, fd = self._core.outbox, self._write_fd
+        outbox, fd = self.core.outbox, self.write_fd
         try:
             while outbox:
                 message = outbox[0]
@@ -227,11 +270,11 @@ class Exchange:
         """Wait for room or for input; whether there is input, or its end."""
         poll = select.poll()
         if write:
-            poll.register(self._write_fd, write)
+            poll.register(self.write_fd, write)
         if read:
-            poll.register(self._read_fd, read)
+            poll.register(self.read_fd, read)
         ready = poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
-        return any(fd == self._read_fd for fd, _ in ready)
+        return any(fd == self.read_fd for fd, _ in ready)
 
     def _wake_follower(self) -> None:
         if "reader" not in self._roles:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-from toolgate_client._crew import Crew
-from toolgate_client._errors import ProtocolError
-from toolgate_client._params import add, milliseconds
+from toolgate_client import _requests
+from toolgate_client._threads import do
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from typing import Any
 
     from toolgate_client._analysis import (
         Equivalence,
@@ -20,10 +19,8 @@ if TYPE_CHECKING:
         Verification,
     )
     from toolgate_client._bodies import Body
-    from toolgate_client._calls import Gate
+    from toolgate_client._gate import Gate
     from toolgate_client._models import Outcome, ProposalResult
-
-    T = TypeVar("T")
 
 
 class PlanMethods:
@@ -69,19 +66,11 @@ class PlanMethods:
         a coroutine function and this thread runs an event loop; :class:`ProtocolError` when the
         gate cannot take the request.
         """
-        from toolgate_client._models import proposal_from_wire
-
         gate = self._usable()
-        params: dict[str, Any] = {"proposal": _plan(proposal)}
-        add(params, idempotency_key=idempotency_key, parent=gate.parent())
-        actions = _actions(proposal)
-        for tool in _tools(actions):
+        asked = _requests.propose(gate, proposal, idempotency_key, max_workers)
+        for tool in _requests.tools_of(proposal):
             gate.check_body(tool, None)
-        what = f"the proposal {proposal['id']!r}" if "id" in proposal else "the proposal"
-        # More threads than actions would find nothing to do.
-        size = min(_size(gate, max_workers), max(1, len(actions)))
-        call = gate.make("propose", params, lambda: Crew(gate, what, size))
-        return gate.finish(call, proposal_from_wire, "result of a proposal")
+        return do(gate, asked)
 
     def resume(
         self,
@@ -95,18 +84,17 @@ class PlanMethods:
 
         ``wait`` says how many seconds to wait for the decision about a held action: 0 looks once,
         ``None`` waits as long as it takes. ``body`` replaces the registered body, for this action.
-        Interrupting the wait withdraws the action.
+        Interrupting the wait withdraws the action. Raises :class:`GateError`, with nothing asked,
+        when ``body`` is a coroutine function and this thread runs an event loop.
 
         ``uid`` may also be that of a proposal, or of an action in one: then whatever may run now of
         that proposal runs on, its bodies as in :meth:`propose`, and ``Outcome.proposal`` is how it
         stands then.
         """
         gate = self._usable()
-        params = {"uid": uid, "wait_ms": milliseconds(wait, "wait")}
-        size = _size(gate, max_workers)
-        return gate.act(
-            "resume", params, lambda: Crew(gate, f"the resume of {uid}", size, uid=uid, body=body)
-        )
+        if body is not None:
+            gate.check_body(uid, body)
+        return do(gate, _requests.resume(gate, uid, wait, body, max_workers))
 
     # --- looking
 
@@ -122,11 +110,7 @@ class PlanMethods:
         The tools are the registered ones; ``state`` is the session's unless given. What policy
         would deny or hold is among the issues. ``max_actions`` is how many actions it may have.
         """
-        from toolgate_client._analysis import verification_from_wire
-
-        params: dict[str, Any] = {"proposal": _plan(proposal)}
-        add(params, state=_state(state), max_actions=max_actions)
-        return self._look("verify", params, verification_from_wire)
+        return do(self._usable(), _requests.verify(proposal, state, max_actions))
 
     def simulate(
         self, proposal: Mapping[str, Any], *, state: Mapping[str, Any] | None = None
@@ -135,11 +119,7 @@ class PlanMethods:
 
         ``state`` is where it starts: the session's unless given.
         """
-        from toolgate_client._analysis import state_from_wire
-
-        params: dict[str, Any] = {"proposal": _plan(proposal)}
-        add(params, state=_state(state))
-        return self._look("simulate", params, state_from_wire)
+        return do(self._usable(), _requests.simulate(proposal, state))
 
     def equivalent(
         self,
@@ -153,11 +133,7 @@ class PlanMethods:
         It tries the states given, or a few of its own, and no others. The result is true when no
         difference was found.
         """
-        from toolgate_client._analysis import equivalence_from_wire
-
-        params: dict[str, Any] = {"a": _plan(a), "b": _plan(b)}
-        add(params, states=None if states is None else [dict(state) for state in states])
-        return self._look("equivalent", params, equivalence_from_wire)
+        return do(self._usable(), _requests.equivalent(a, b, states))
 
     def optimize(
         self, proposal: Mapping[str, Any], *, state: Mapping[str, Any] | None = None
@@ -166,11 +142,7 @@ class PlanMethods:
 
         ``state`` is where it starts: the session's unless given.
         """
-        from toolgate_client._analysis import optimized_from_wire
-
-        params: dict[str, Any] = {"proposal": _plan(proposal)}
-        add(params, state=_state(state))
-        return self._look("optimize", params, optimized_from_wire)
+        return do(self._usable(), _requests.optimize(proposal, state))
 
     def rank(
         self,
@@ -185,25 +157,17 @@ class PlanMethods:
         ``target_duration_ms``, ``target_actions``, ``cost_weight``. ``state`` is the session's
         unless given.
         """
-        from toolgate_client._analysis import ranking_from_wire
-
-        params: dict[str, Any] = {"candidates": [_plan(candidate) for candidate in candidates]}
-        add(params, target=_state(target), state=_state(state))
-        return self._look("rank", params, ranking_from_wire)
+        return do(self._usable(), _requests.rank(candidates, target, state))
 
     # --- state
 
     def state(self, keys: Iterable[str] | None = None) -> dict[str, Any]:
         """Return the session's state, or what of ``keys`` it has; writing it takes an action."""
-        if isinstance(keys, str):
-            raise TypeError(f"keys are several texts, not one: {keys!r}")
-        params: dict[str, Any] = {}
-        add(params, keys=None if keys is None else list(keys))
-        return self._look("state", params, dict)
+        return do(self._usable(), _requests.state(keys))
 
     def checkpoint(self, name: str) -> str:
         """Save the session's state under a name; returns the id to :meth:`restore` it by."""
-        return self._look("checkpoint", {"name": name}, _checkpoint_id)
+        return do(self._usable(), _requests.checkpoint(name))
 
     def restore(self, checkpoint_id: str) -> Restored:
         """Set the session's state back to a checkpoint that this session has saved.
@@ -211,50 +175,4 @@ class PlanMethods:
         Each key that it changes has to pass policy, as if an action wrote it; else nothing changes,
         and the result says why.
         """
-        from toolgate_client._analysis import restored_from_wire
-
-        return self._look("restore", {"checkpoint_id": checkpoint_id}, restored_from_wire)
-
-    def _look(self, method: str, params: dict[str, Any], read: Callable[[Any], T]) -> T:
-        result = self._usable().ask(method, params, f"the answer to {method}")
-        try:
-            return read(result)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ProtocolError(f"the gate's answer to {method} is none: {error!r}") from error
-
-
-def _size(gate: Gate, max_workers: int | None) -> int:
-    if max_workers is None:
-        return gate.concurrency
-    if max_workers < 1:
-        raise ValueError(f"max_workers is a number of threads, from 1: {max_workers!r}")
-    return max_workers
-
-
-def _plan(proposal: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(proposal, Mapping):
-        raise TypeError(f"a proposal is a mapping: {proposal!r}")
-    return dict(proposal)
-
-
-def _state(state: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if state is None else dict(state)
-
-
-def _checkpoint_id(result: Mapping[str, Any]) -> str:
-    return str(result["checkpoint_id"])
-
-
-def _actions(proposal: Mapping[str, Any]) -> Sequence[Any]:
-    # What is no list of actions the gate refuses, in better words than these.
-    actions = proposal.get("actions")
-    return actions if isinstance(actions, (list, tuple)) else ()
-
-
-def _tools(actions: Sequence[Any]) -> Iterator[str]:
-    """The tools that a proposal may run, as far as it has a proposal's form."""
-    for action in actions:
-        if isinstance(action, Mapping):
-            for call in (action, action.get("compensation")):
-                if isinstance(call, Mapping) and isinstance(call.get("tool"), str):
-                    yield call["tool"]
+        return do(self._usable(), _requests.restore(checkpoint_id))

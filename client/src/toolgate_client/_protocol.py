@@ -27,6 +27,7 @@ from io import BytesIO
 from itertools import count
 
 from toolgate_client._encode import to_wire
+from toolgate_client._mailbox import Mailbox, Run
 from toolgate_client._queue import Turns
 
 TYPE_CHECKING = False
@@ -59,77 +60,6 @@ _QUOTED = 200
 """How much of an unusable line is quoted in the notice about it, in characters."""
 
 
-class Run:
-    """One request of the gate to run a tool's body."""
-
-    __slots__ = ("_claim", "answered", "args", "attempt", "id", "raised", "returned", "tool", "uid")
-
-    def __init__(self, id: int, tool: str, args: dict[str, Any], uid: str, attempt: int) -> None:
-        self.id = id
-        self.tool = tool
-        self.args = args
-        self.uid = uid
-        self.attempt = attempt
-        self.returned: list[Any] = []
-        """The value the body returned; empty until it did."""
-        self.raised: BaseException | None = None
-        self.answered = False
-        self._claim: dict[str, object] = {}
-
-    def claim(self, owner: object) -> bool:
-        """Whether ``owner`` is the one who answers this run: the first who asks."""
-        return self._claim.setdefault("by", owner) is owner
-
-
-class Mailbox:
-    """What has arrived for one request of this client, and how to wake who waits for it.
-
-    The transport's callers derive from it and say how they are woken.
-    """
-
-    __slots__ = ("counted", "id", "known", "left", "response", "room", "runs", "waiting")
-
-    def __init__(self) -> None:
-        self.id = 0
-        self.counted = False
-        """Whether it is a call that counts against the gate's ``max_in_flight``."""
-        self.response: Mapping[str, Any] | None = None
-        self.runs: deque[Run] = deque()
-        """Every run that came, in that order."""
-        self.waiting: deque[Run] = deque()
-        """Those that the owner has not taken yet."""
-        self.known: set[int] = set()
-        """The ids of the runs."""
-        self.room = False
-        """The gate may have room for a call that it refused before."""
-        self.left = False
-
-    def wake(self) -> None:
-        """Called, from any thread, after something arrived or the connection ended."""
-        raise NotImplementedError
-
-    def has_news(self) -> bool:
-        """Whether there is a response, a run that nobody took, or room."""
-        return self.response is not None or bool(self.waiting) or self.room
-
-    def deliver(self, run: Run) -> None:
-        """A run has come. Called by who reads."""
-        self.record(run, self.waiting)
-
-    def record(self, run: Run, queue: deque[Run]) -> None:
-        """Add the run to ``runs`` and to the queue of those who may take it."""
-        # In one operation of C code: an interrupt leaves it in both or in neither.
-        any(map(deque.append, (self.runs, queue), (run, run)))
-
-    def take(self) -> Run | None:
-        """The next run for the owner of this mailbox to execute, or ``None``."""
-        while self.waiting:
-            run = self.waiting.popleft()
-            if run.claim(self):
-                return run
-        return None
-
-
 class Outgoing:
     """One encoded message on its way out; ``counts`` are the bytes each write has taken of it."""
 
@@ -160,6 +90,9 @@ class Core:
         self._ids = count(1)
         self._newest = 0
         """The id of a request made lately: none before it is unheard of."""
+        self._delivered: int | None = None
+        """The id of the latest run that has an owner: should its line be handled again, after an
+        interrupt and after the owner has answered and left, then that was the answer."""
         self._pending: dict[int, Mailbox] = {}
         self._abandoned: dict[int, None] = {}
         self._greeting: Mailbox | None = None
@@ -227,6 +160,20 @@ class Core:
         self._refuse(run.id, BODY_FAILED, message, data)
         run.answered = True
 
+    def not_begun(self, run: Run) -> None:
+        """Answer a run whose body the gate cancelled before anybody began it."""
+        message = f"the body of tool {run.tool!r} was not begun: the gate cancelled it"
+        self.reply_failed(run, "NotBegun", message)
+
+    def caller_gone(self, run: Run) -> None:
+        """Answer a run that nobody is there for any more."""
+        if run.returned:
+            # It ran to its end; only the way back was cut. The journal should know that.
+            message = f"the caller of tool {run.tool!r} left after the body had returned"
+        else:
+            message = f"the caller of tool {run.tool!r} is gone; the body was not run to its end"
+        self.reply_failed(run, "CallerGone", message)
+
     def cancel(self, box: Mailbox) -> None:
         """Tell the gate that nobody waits for this request; it is answered all the same."""
         self.outbox.append(Outgoing(self._line(b'"method":"cancel","params":', {"id": box.id})))
@@ -245,7 +192,7 @@ class Core:
             self._abandoned.pop(box.id, None)  # it came just now
         for run in list(box.runs):
             if not run.answered and run.claim(box):
-                self._caller_gone(run)
+                self.caller_gone(run)
         box.left = True
 
     def leave_queue(self, box: Mailbox) -> None:
@@ -336,16 +283,18 @@ class Core:
         call = params["call"]
         box = self._pending.get(call)
         if box is None:
-            self._caller_gone(run)
+            if id != self._delivered:
+                self.caller_gone(run)
             return
         # The last run may be known by itself alone: an interrupt came before its id was noted.
         if id not in box.known and not (box.runs and box.runs[-1].id == id):
             box.deliver(run)
+        self._delivered = id
         box.known.add(id)
         box.wake()
         # The owner either left before it could see this run, or answers it when leaving.
         if self._pending.get(call) is not box and not run.answered and run.claim(self):
-            self._caller_gone(run)
+            self.caller_gone(run)
 
     def _on_notification(self, method: Any, params: Any) -> None:
         if method == "ready":
@@ -360,22 +309,16 @@ class Core:
         # Everything else is ignored: fields and notifications may be added to the wire.
 
     def _on_cancel_tool(self, uid: Any) -> None:
-        # A body that runs cannot be stopped from outside; one that waits for a thread need not run.
         for box in list(self._pending.values()):
-            for run in box.runs:
-                if run.uid == uid and not run.answered and run.claim(self):
-                    message = f"the body of tool {run.tool!r} was not begun: the gate cancelled it"
-                    self.reply_failed(run, "NotBegun", message)
+            for run in list(box.runs):
+                if run.uid != uid or run.answered:
+                    continue
+                if run.claim(self):
+                    self.not_begun(run)
+                else:
+                    box.stop_body(run)
 
     # --- pieces
-
-    def _caller_gone(self, run: Run) -> None:
-        if run.returned:
-            # It ran to its end; only the way back was cut. The journal should know that.
-            message = f"the caller of tool {run.tool!r} left after the body had returned"
-        else:
-            message = f"the caller of tool {run.tool!r} is gone; the body was not run to its end"
-        self.reply_failed(run, "CallerGone", message)
 
     def _refuse(self, id: int, code: int, message: str, data: Any = None) -> None:
         error = {"code": code, "message": message}

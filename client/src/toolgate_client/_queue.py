@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from toolgate_client._protocol import Mailbox
+    from toolgate_client._mailbox import Mailbox
 
 
 class Turns:
