@@ -28,6 +28,8 @@ from toolgate_client import (
     GateClosed,
     GateError,
     Hold,
+    HoldGroup,
+    Missing,
     ProtocolError,
 )
 
@@ -94,6 +96,8 @@ class TestOutcomes:
             quorum=2,
             approved_by=("bob",),
             deadline="2030-01-01T00:00:00Z",
+            groups=(HoldGroup("ask", ("alice", "bob"), 2, ("bob",)),),
+            missing=(Missing(("alice",), 1, ("ask",)),),
         )
 
     def test_a_held_call_raises_from_call_and_names_the_uid(self, shared: GateClient) -> None:

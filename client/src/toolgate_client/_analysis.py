@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from toolgate_client._models import ErrorInfo, error_from_wire
+from toolgate_client._answers import error_from_wire
+from toolgate_client._models import ErrorInfo
 
 Severity = Literal["error", "warning", "info"]
 Tier = Literal["decision_procedure", "heuristic"]

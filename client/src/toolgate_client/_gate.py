@@ -51,8 +51,8 @@ class Gate:
         self._encoder = encoder
         # Not before there is a gate: dataclasses take most of the time of importing this package,
         # and the gate's process is busy starting meanwhile.
+        from toolgate_client._answers import outcome_from_wire
         from toolgate_client._documents import Result
-        from toolgate_client._models import outcome_from_wire
 
         self.read_outcome = outcome_from_wire
         self.undertaker = Waiter()

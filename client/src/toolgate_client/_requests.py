@@ -89,7 +89,7 @@ def propose(
     gate: Gate, proposal: Proposal, idempotency_key: str | None, max_workers: int | None
 ) -> Asked[ProposalResult]:
     """Propose a plan."""
-    from toolgate_client._models import proposal_from_wire
+    from toolgate_client._answers import proposal_from_wire
 
     params: dict[str, Any] = {"proposal": _plan(proposal)}
     add(params, idempotency_key=idempotency_key, parent=gate.parent())
@@ -159,7 +159,7 @@ def observe(text: str, source: str | None, trust: Trust) -> Asked[list[str]]:
 
 def holds(status: str | None, after: Any) -> Asked[tuple[list[Hold], Any]]:
     """List a page of holds; the result has what the next page comes after, or ``None``."""
-    from toolgate_client._models import hold_from_wire
+    from toolgate_client._answers import hold_from_wire
 
     params: dict[str, Any] = {"limit": _HOLDS_PAGE}
     add(params, status=status, after=after)

@@ -113,6 +113,7 @@ def test_a_held_call_shows_langchains_approval_request(
     assert value["hold"]["hold_id"] == hold.hold_id
     assert value["hold"]["approvers"] == ["alice"]
     assert value["hold"]["quorum"] == 1
+    assert value["hold"]["missing"] == [{"approvers": ["alice"], "quorum": 1, "rules": ["ask"]}]
     assert value["hold"]["deadline"] == hold.deadline
 
 

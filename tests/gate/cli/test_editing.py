@@ -80,7 +80,7 @@ async def test_edit_shows_what_was_proposed_against_what_would_run(tmp_path: Pat
     shown = toolgate(tmp_path, "approvals", "show", hold).stdout
     told = json.loads(toolgate(tmp_path, "approvals", "show", hold, "--json").stdout)
     assert edited.exit_code == 0, edited.stderr
-    assert "alice edited it; 1 more must approve the edited arguments" in edited.stdout
+    assert "alice edited it; the edited arguments wait for bob" in edited.stdout
     assert told["digest"] in edited.stdout
     for line in (
         "edited by alice",

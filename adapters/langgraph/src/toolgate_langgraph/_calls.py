@@ -201,8 +201,26 @@ def _describe(tool: str, args: dict[str, Any], hold: Hold | None) -> str:
 
 
 def _hold_fields(hold: Hold) -> dict[str, Any]:
-    names = ("hold_id", "reason", "rule", "rules", "approvers", "quorum", "approved_by", "deadline")
+    names = (
+        "hold_id",
+        "reason",
+        "rule",
+        "rules",
+        "approvers",
+        "quorum",
+        "approved_by",
+        "groups",
+        "missing",
+        "deadline",
+    )
     known = asdict(hold)
-    return {
-        name: list(known[name]) if isinstance(known[name], tuple) else known[name] for name in names
-    }
+    return {name: _plain(known[name]) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a hold as JSON has it: arrays are lists."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value

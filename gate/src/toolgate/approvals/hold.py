@@ -8,7 +8,7 @@ from typing import Any, Final
 from toolgate import jsonvalue
 from toolgate.errors import ApprovalError
 from toolgate.jsonvalue import JSONValue
-from toolgate.policy.verdict import ANYBODY, ApprovalRequirement
+from toolgate.policy.requirement import ANYBODY, ApprovalRequirement
 
 MICROSECONDS = 1_000_000
 MARK: Final = "redacted:"
@@ -61,7 +61,7 @@ class Hold:
 
     @property
     def quorum(self) -> int:
-        """The largest number of approvals that one rule asks for."""
+        """The largest number of approvals that one rule asks for; several may need more."""
         return max((group.quorum for group in self.requirement.groups), default=1)
 
     def asks(self, approver: str) -> bool:

@@ -36,6 +36,7 @@ from toolgate.approvals.hold import Hold
 from toolgate.approvals.statement import Statement
 from toolgate.errors import ApprovalError, JSONError
 from toolgate.jsonvalue import JSONValue
+from toolgate.policy.requirement import Ask, missing
 from toolgate.signatures import dsse
 
 _LATEST = 1 << 53
@@ -133,6 +134,10 @@ class Tally:
         """The first denial that counts, if any."""
         return next((s for _, s in self.counted if s.verdict == "deny"), None)
 
+    def missing(self, hold: Hold) -> list[Ask]:
+        """Return whose approval of the arguments in force is missing; empty: nobody's is."""
+        return missing(hold.requirement, self.approved_by)
+
     def state(self, hold: Hold, now: int) -> HoldState:
         """Return what the hold has come to at ``now`` (microseconds since the epoch).
 
@@ -180,15 +185,10 @@ def tally(
             count.hear(item)
         except ApprovalError as error:
             refused.append(Refusal(item.seq, str(error)))
-    approved = count.versions[-1].approved_by
-    groups = hold.requirement.groups
-    released = bool(groups) and all(
-        sum(map(group.has, approved)) >= max(group.quorum, 1) for group in groups
-    )
     return Tally(
         tuple(count.counted),
         tuple(refused),
-        released,
+        hold.requirement.met(count.versions[-1].approved_by),
         tuple(count.versions),
         hold.redacted is not None,
     )

@@ -34,7 +34,6 @@ from toolgate.desk import Answered, Desk
 from toolgate.errors import ApprovalError, JSONError
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.holds import HoldView
-from toolgate.kernel.plan_view import PlanView
 from toolgate.policy.loading import UNSIGNED_WARNING
 
 app = typer.Typer(help="Holds, and the answers of approvers.", no_args_is_help=True)
@@ -104,13 +103,16 @@ def _print_list(views: list[HoldView], status: str) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("hold", no_wrap=True, min_width=ID_WIDTH)
     planned = any(view.place is not None for view in views)
+    waiting = any(view.status == "pending" for view in views)
     table.add_column("opened", overflow="fold")
     table.add_column("tool", overflow="fold")
     if planned:
         # What begins with a proposal's uid: it may be wrapped after it, not within.
         table.add_column("of proposal", overflow="fold", min_width=ID_WIDTH)
-    for name in ("status", "approved", "reason"):
-        table.add_column(name, overflow="fold")
+    table.add_column("status", overflow="fold")
+    if waiting:
+        table.add_column("waits for", overflow="fold")
+    table.add_column("reason", overflow="fold")
     for view in views:
         place = view.place
         named = ""
@@ -122,7 +124,7 @@ def _print_list(views: list[HoldView], status: str) -> None:
             Text(one_line(view.hold.tool)),
             *([Text(named)] * planned),
             view.status,
-            f"{len(view.tally.approved_by)} of {view.hold.quorum}",
+            *([Text(one_line(view.waits_for) if view.status == "pending" else "")] * waiting),
             Text(one_line(view.hold.reason)),
         )
     print_table(table)
@@ -146,15 +148,15 @@ def show(
     with reported():
         desk = Desk(config_of(config))
         view = desk.find(hold)
-        plan = desk.plan(view)
+        plan, decision = desk.plan(view), desk.decision(view)
         events = list(desk.timeline(view.hold.session))[-TIMELINE:]
     if args_only:
         print_text(json.dumps(view.shown.args, indent=2, sort_keys=True))
         return
     if as_json:
-        print_json(hold_json(view, plan))
+        print_json(hold_json(view, decision, plan))
         return
-    print_table(hold_panel(view, plan))
+    print_table(hold_panel(view, decision, plan))
     if plan is not None:
         console.print(Text("\nthe proposal", style="bold"))
         print_table(plan_table(plan, view))
@@ -187,8 +189,9 @@ def approve(
     """
     with reported():
         args = None if edit is None else _arguments(edit)
-        answered, plan = _answer(config, hold, "approve", approver, key, reason, args, digest)
-    _print_answered(answered, plan, as_json)
+        desk = Desk(config_of(config))
+        answered = _answer(desk, hold, "approve", approver, key, reason, args, digest)
+        _print_answered(desk, answered, as_json)
 
 
 @app.command()
@@ -203,12 +206,13 @@ def deny(
 ) -> None:
     """Deny a held action: it will not run, and the agent is told why."""
     with reported():
-        answered, plan = _answer(config, hold, "deny", approver, key, reason, None, digest)
-    _print_answered(answered, plan, as_json)
+        desk = Desk(config_of(config))
+        answered = _answer(desk, hold, "deny", approver, key, reason, None, digest)
+        _print_answered(desk, answered, as_json)
 
 
 def _answer(
-    config: Path,
+    desk: Desk,
     hold: str,
     verdict: Answer,
     approver: str,
@@ -216,12 +220,11 @@ def _answer(
     reason: str | None,
     args: dict[str, JSONValue] | None,
     digest: str | None,
-) -> tuple[Answered, PlanView | None]:
-    desk = Desk(config_of(config))
+) -> Answered:
     answered = desk.answer(hold, verdict, approver, key, reason, args=args, digest=digest)
     if key is None:
         errors.print(Text(f"warning: nobody has signed this answer. {UNSIGNED_WARNING}"))
-    return answered, desk.plan(answered.view)
+    return answered
 
 
 def _arguments(path: Path) -> dict[str, JSONValue]:
@@ -239,11 +242,13 @@ def _arguments(path: Path) -> dict[str, JSONValue]:
     return value
 
 
-def _print_answered(answered: Answered, plan: PlanView | None, as_json: bool) -> None:
+def _print_answered(desk: Desk, answered: Answered, as_json: bool) -> None:
+    view = answered.view
+    plan, decision = desk.plan(view), desk.decision(view)
     if as_json:
-        print_json(hold_json(answered.view, plan))
+        print_json(hold_json(view, decision, plan))
         return
-    print_table(hold_panel(answered.view, plan))
+    print_table(hold_panel(view, decision, plan))
     style = "green" if answered.verdict == "approve" else "red"
     console.print(Text(_told(answered), style=style), soft_wrap=True)
 
@@ -256,5 +261,7 @@ def _told(answered: Answered) -> str:
     did = f"{who} {'edited' if edited else 'approved'} it"
     if view.status == "released":
         return f"{did}: it runs, once, when the agent resumes it"
-    missing = view.hold.quorum - len(view.tally.approved_by)
-    return f"{did}; {missing} more must {'approve the edited arguments' if edited else ''}".rstrip()
+    if view.status != "pending":
+        return f"{did}; it is {view.status}"
+    waits = "the edited arguments wait" if edited else "it waits"
+    return f"{did}; {waits} for {one_line(view.waits_for)}"

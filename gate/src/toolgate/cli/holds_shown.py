@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any, TypeAlias
 
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from toolgate import clock
-from toolgate.approvals.tally import Version
+from toolgate.approvals.tally import HoldState, Version
 from toolgate.cli.terminal import one_line, pretty
 from toolgate.ir import ActionStatus, ActionType
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.holds import HoldView
 from toolgate.kernel.plan_view import PlanView
 from toolgate.policy.loading import UNSIGNED_WARNING
+from toolgate.policy.requirement import asks
+
+Decision: TypeAlias = dict[str, Any] | None
+"""Policy's decision on what is held, as the journal tells it."""
 
 
-def hold_json(view: HoldView, plan: PlanView | None) -> dict[str, JSONValue]:
+def hold_json(view: HoldView, decision: Decision, plan: PlanView | None) -> dict[str, JSONValue]:
     """Return a hold as the commands print it for machines: with its proposal, if it has one."""
-    shape = view.to_json(reveal=True)
+    shape = {**view.to_json(reveal=True), "reasons": _reasons(view, decision)}
     return shape if plan is None else {**shape, "plan": plan.to_json()}
 
 
-def hold_panel(view: HoldView, plan: PlanView | None = None) -> Panel:
+def hold_panel(view: HoldView, decision: Decision, plan: PlanView | None) -> Panel:
     """Return a hold as people see it: what would run first, in full."""
     hold = view.seen
     table = Table.grid(padding=(0, 2))
@@ -36,10 +41,11 @@ def hold_panel(view: HoldView, plan: PlanView | None = None) -> Panel:
         "tool": one_line(hold.tool),
         **_argument_rows(view),
         **_consequence_rows(view, plan),
-        "reason": one_line(hold.reason),
+        "reason": _reason(view, decision),
         "rules": ", ".join(hold.rules) or "(the tool's level)",
-        "approvers": f"{hold.asked} ({hold.quorum} must approve)",
+        "approvers": _approvers(view),
         "approved by": _approved_by(view.tally.version) or "nobody yet",
+        **({"waits for": one_line(view.waits_for)} if view.status == HoldState.PENDING else {}),
         **_version_rows(view),
         "status": view.status,
         "expires": deadline,
@@ -53,6 +59,40 @@ def hold_panel(view: HoldView, plan: PlanView | None = None) -> Panel:
     for name, text in rows.items():
         table.add_row(name, text if isinstance(text, Text) else Text(text))
     return Panel(table, title=f"hold {hold.hold_id}", title_align="left", border_style="yellow")
+
+
+def _reasons(view: HoldView, decision: Decision) -> dict[str, JSONValue]:
+    """Return what each rule says that holds it, where several do and all are known."""
+    known = {} if decision is None else decision.get("reasons", {})
+    rules = view.hold.rules
+    return {rule: known[rule] for rule in rules} if rules and known.keys() >= set(rules) else {}
+
+
+def _reason(view: HoldView, decision: Decision) -> str:
+    """Return why it is held: where several rules hold it, what each of them says."""
+    reasons = _reasons(view, decision)
+    if decision is None or not reasons:
+        return one_line(view.hold.reason)
+    said = [f"{rule}: {one_line(reason)}" for rule, reason in reasons.items()]
+    said += [
+        f"rule {error['rule']} could not be evaluated: {one_line(error['error'])}"
+        for error in decision["errors"]
+    ]
+    return "\n".join(said)
+
+
+def _approvers(view: HoldView) -> str:
+    """Return who may answer; where there are several groups, each with what it lacks."""
+    hold = view.hold
+    groups = asks(hold.requirement)
+    if len(groups) < 2:
+        return f"{one_line(hold.asked)} ({hold.quorum} must approve)"
+    rows = []
+    for ask in groups:
+        lacks = ask.lacks(view.tally.approved_by)
+        met = f"{lacks} missing" if lacks else "met"
+        rows.append(one_line(f"{ask} for {ask.whose}: {met}"))
+    return "\n".join(rows)
 
 
 def _argument_rows(view: HoldView) -> dict[str, str | Text]:

@@ -181,14 +181,14 @@ def _print(what: str, view: HoldView, *, as_json: bool) -> None:
 
 def _told(what: str, view: HoldView) -> str:
     said = view.tally
-    approved = f"{len(said.approved_by)} of {view.hold.quorum} approved"
+    waits = f"waits for {view.waits_for}"
     match what:
         case "held" | "reopened":
-            return f"{view.hold.reason} ({view.hold.asked} may answer)"
+            return f"{view.hold.reason} ({waits})"
         case "approved":
-            return f"by {said.approved_by[-1]}; {approved}"
+            return f"by {said.approved_by[-1]}; it {waits}"
         case "edited":
-            return f"by {said.version.by}; {approved}"
+            return f"by {said.version.by}; it {waits}"
         case "released":
             return f"approved by {', '.join(said.approved_by) or 'nobody that counts now'}"
         case "denied" if said.denial is not None:
