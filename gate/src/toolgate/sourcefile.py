@@ -70,6 +70,10 @@ class Problems:
         place = f"line {line}: " if line else ""
         self._found.append((line, f"{place}{subject}: {text}" if subject else f"{place}{text}"))
 
+    def line(self, location: Location) -> int:
+        """Return the line of the value at ``location``; 0: not known."""
+        return self._lines.line(location)
+
     def __bool__(self) -> bool:
         return bool(self._found)
 

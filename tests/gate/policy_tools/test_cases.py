@@ -58,6 +58,17 @@ def test_a_failing_case_says_what_was_expected_and_what_came_and_where_it_stands
     assert "1 of 2 cases passed" in told.out
 
 
+def test_a_case_of_a_tool_that_the_config_does_not_name_is_a_warning(deployed):
+    typo = {"name": "typo", "tool": "sned_email", "expect": "deny"}
+    told = run(deployed, INSIDE, typo)
+    assert told.code == 0, told.out
+    warning = "cases.yaml: line 12: case 'typo': the config does not name the tool sned_email, so"
+    assert f"warning: {warning}" in told.out
+    [said] = run(deployed, INSIDE, typo, options=["--json"]).json["warnings"]
+    assert said.startswith(warning)
+    assert run(deployed, typo, options=["--json"], tools={"sned_email": {}}).json["warnings"] == []
+
+
 @pytest.mark.parametrize(
     ("expect", "said"),
     [

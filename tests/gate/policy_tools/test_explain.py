@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+from datetime import UTC, datetime
 
 import pytest
 import yaml
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from support.doc_pages import ROOT
 from support.driver import Driver
-from support.people import config
+from support.people import ALICE, BOB, config
 from support.plans import call, plan_config
 from toolgate.config import parse_config
 from toolgate.policy import compile_policy
@@ -74,8 +76,12 @@ def test_a_condition_that_cannot_be_evaluated_is_told_with_its_error(deployed):
 
 def test_a_call_that_would_never_reach_policy_is_told_so(deployed):
     told = ask(deployed, "--tool", "send_email", "--args", "{}")
-    assert "Such a call would be rejected before policy is asked:" in told.out
-    assert '"to" is a required property' in told.out
+    assert told.out.startswith(
+        """\
+REJECTED: send_email would be rejected before policy is asked:
+  /: "to" is a required property
+If it came to policy: HELD: send_email waits for"""
+    )
 
 
 def test_the_levels_that_no_rule_lifts_are_explained(deployed):
@@ -154,6 +160,7 @@ def test_arguments_and_state_may_stand_in_files(deployed):
         (["--tool", "x", "--now", "noon"], "--now: must be a time"),
         (["--tool", "x", "--type", "assertion"], "type assertion calls none"),
         (["--tool", "x", "--uid", "u"], "--tool has no place beside it"),
+        (["--now", "noon", "--uid", "u"], "--now has no place beside it"),
         (["--tool", "x", "--type", "dance"], "Invalid value for '--type'"),
     ],
 )
@@ -232,6 +239,150 @@ async def test_what_a_recorded_action_would_have_written_is_named(author):
     assert ask(author, "--uid", uid, "--json").json["recorded"]["effects"] == {"paid": True}
 
 
+def test_what_nobody_has_said_and_rules_read_is_said_to_be_assumed(deployed, mail):
+    when = "state.n == 1 || session.calls.pay > 1 || now.getHours() > 20"
+    rule = {**REFUNDS[0], "when": f'{when} || "untrusted" in session.labels'}
+    deployed.write("policy.yaml", mail(rule, {**rule, "id": "other", "tools": ["deploy"]}))
+    before = datetime.now(UTC).replace(microsecond=0)
+    told = ask(deployed, "--tool", "pay", "--json").json["assumed"]
+    now, session, state = told
+    assert before <= datetime.fromisoformat(now.removeprefix("now is ")) <= datetime.now(UTC)
+    assert session == "the session is a new one: no labels, no calls"
+    assert state == "the session's state is the one the config begins with"
+    assert f"assumed: {session}\n" in ask(deployed, "--tool", "pay").out
+    given = ("--now", "2026-01-05T12:00:00Z", "--state", '{"n": 2}')
+    told = ask(deployed, "--tool", "pay", *given, "--session", '{"labels": []}', "--json")
+    assert told.json["assumed"] == ["the session is a new one: no calls"]
+    assert ask(deployed, "--tool", "send_email", "--args", MAIL, "--json").json["assumed"] == []
+
+
+async def test_what_has_become_of_a_recorded_call_is_told(author):
+    author.write("gate.yaml", config())
+    async with Driver(author.folder, config()) as gate:
+        await gate.tool("pay", lambda args: "paid")
+        await gate.tool("wire_money", lambda args: "wired")
+        paid, kept = await gate.govern("pay", {"n": 1}), await gate.govern("pay", {"n": 2})
+        wired = await gate.govern("wire_money")
+        gate.approve(paid["uid"], ALICE, author.folder)
+        gate.approve(kept["uid"], ALICE, author.folder, "deny")
+        gate.approve(wired["uid"], BOB, author.folder)
+        await gate.request("resume", uid=paid["uid"])
+    told = ask(author, "--uid", paid["uid"]).out
+    hold = paid["hold"]
+    assert (
+        f"It was held as {hold['hold_id']}: released, deadline {hold['deadline']}; approved by "
+        "alice.\nThe action is now succeeded.\n" in told
+    )
+    told = ask(author, "--uid", kept["uid"]).out
+    assert "; approved by nobody; denied by alice.\nThe action is now held.\n" in told
+    told = ask(author, "--uid", wired["uid"]).out
+    assert ": pending, without a deadline; approved by bob.\nThe action is now held.\n" in told
+    told = ask(author, "--uid", wired["uid"], "--json").json["became"]
+    assert (told["status"], told["hold"]["approved_by"]) == ("held", ["bob"])
+
+
+def secret_mail(**changes):
+    """A config in which mail to strangers is denied, and nobody may read whom mail is for."""
+    value = config(session="s")
+    schema = {
+        "type": "object",
+        "properties": {"email": {"type": "string", "pattern": "@"}, "n": {"type": "integer"}},
+    }
+    value["tools"] |= {"mail": {"level": 3, "redact": ["/email"], "parameters": schema}}
+    value["policy"]["rules"] += [
+        {"id": "mail", "tools": ["mail"], "effect": "allow"},
+        {
+            "id": "strangers",
+            "tools": ["mail"],
+            "when": 'args.email.endsWith("@evil.example")',
+            "effect": "deny",
+            "reason": "no mail to strangers",
+        },
+    ]
+    value.update(changes)
+    return value
+
+
+async def mailed(author, value, args):
+    author.write("gate.yaml", value)
+    async with Driver(author.folder, value) as gate:
+        await gate.tool("mail", lambda args: "sent")
+        return (await gate.govern("mail", args))["uid"]
+
+
+@pytest.mark.parametrize(
+    ("to", "first"),
+    [
+        ("x@evil.example", "DENIED when it was made (WHEN): mail by strangers: no mail to stran"),
+        ("x@acme.example", "ALLOWED when it was made (WHEN): mail by mail: rule mail allows mail"),
+    ],
+)
+async def test_a_call_whose_redacted_arguments_are_gone_is_told_by_its_record(author, to, first):
+    uid = await mailed(author, secret_mail(), {"email": to})
+    told = ask(author, "--uid", uid)
+    assert told.code == 0, told.err
+    assert re.sub(r"\(\S+Z\)", "(WHEN)", told.out).startswith(first)
+    assert "REDACTED AND GONE: /email of its arguments." in told.out
+    assert (
+        "NOT TOLD: what the policy says of mail cannot be told: it depends on the rule" in told.out
+    )
+    assert "rejected before policy" not in told.out
+    assert (
+        "      cannot be told: it reads redacted arguments, which are gone\n"
+        "      so whether the rule applies cannot be told\n" in told.out
+    )
+    assert to not in told.out
+    told = ask(author, "--uid", uid, "--json").json
+    assert (told["effect"], told["rules"], told["before_policy"]) == (None, [], [])
+    assert (told["redacted"], told["depends_on"]) == (["/email"], ["strangers"])
+    traced = {item["rule"]: item for item in told["trace"]}
+    assert traced["strangers"]["matches"] is None
+    assert traced["strangers"]["when"]["result"] == "untold"
+    assert (traced["mail"]["matches"], traced["mail"]["decides"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("rule", "effect"),
+    [
+        ({"id": "many", "when": "args.n > 3", "effect": "deny"}, "deny"),
+        ({"id": "many", "when": "args.n > 9", "effect": "deny"}, "allow"),
+        ({"id": "all", "effect": "hold"}, "hold"),
+    ],
+)
+async def test_what_no_redacted_argument_could_change_is_told(author, rule, effect):
+    strangers = secret_mail()["policy"]["rules"][-1]
+    allowing = {**strangers, "effect": "allow"}
+    labelled = {**strangers, "id": "x", "when": f"'x' in tool.labels && {strangers['when']}"}
+    uid = await mailed(author, secret_mail(), {"email": "x@acme.example", "n": 4})
+    value = secret_mail()
+    value["policy"]["rules"][-1:] = [labelled, {"tools": ["mail"], **rule}]
+    if effect != "allow":
+        value["policy"]["rules"].append(allowing)
+    author.write("gate.yaml", value)
+    told = ask(author, "--uid", uid, "--json").json
+    assert (told["effect"], told["depends_on"]) == (effect, [])
+    word = {"deny": "DENIED", "hold": "HELD", "allow": "ALLOWED"}[effect]
+    assert f"As the policy is now: {word}: " in ask(author, "--uid", uid).out
+
+
+async def test_an_argument_that_was_not_there_is_not_taken_for_a_redacted_one(author):
+    uid = await mailed(author, secret_mail(), {"n": 1})
+    told = ask(author, "--uid", uid, "--json").json
+    assert (told["effect"], told["rules"], told["redacted"]) == ("deny", ["strangers"], [])
+
+
+async def test_while_an_action_has_not_ended_its_redacted_arguments_are_judged_and_not_shown(
+    author,
+):
+    value = secret_mail()
+    value["policy"]["rules"][-1] |= {"effect": "hold"}
+    uid = await mailed(author, value, {"email": "x@evil.example"})
+    told = ask(author, "--uid", uid)
+    assert told.out.startswith("HELD: mail waits")
+    assert "x@evil" not in told.out
+    assert "GONE" not in told.out
+
+
 def test_what_is_explained_cannot_act_on_the_terminal(deployed):
     told = ask(
         deployed, "--tool", "x\x1b[2J", "--args", '{"a": "\\u001b[2J[bold]b[/bold]"}',
@@ -264,6 +415,9 @@ REFUNDS = [
         "approval": {"approvers": ["alice", "bob"], "quorum": 2, "expires": "1d"},
     },
 ]
+
+
+ALLOW = {"effect": "allow", "approval": None}
 
 
 @pytest.fixture
@@ -392,18 +546,24 @@ def test_a_rule_without_end_is_said_to_wait_however_long_it_takes(deployed, mail
     assert told.startswith("HELD: pay waits however long it takes, until alice or bob has approved")
 
 
-def test_a_long_value_is_shortened_and_whole_where_all_is_asked_for(deployed):
+def test_a_long_value_is_shortened_in_a_terminal_alone_unless_all_is_asked_for(
+    deployed, monkeypatch
+):
     args = f'{{"to": ["{"e" * 200}@evil.example"]}}'
-    told = ask(deployed, "--tool", "send_email", "--args", args).out
-    assert f'          args.to = ["{"e" * 78}… (1 items)\n' in told
-    told = ask(deployed, "--tool", "send_email", "--args", args, "--verbose").out
-    assert f'          args.to = ["{"e" * 200}@evil.example"]\n' in told
+    asked = ("--tool", "send_email", "--args", args)
+    whole = f'          args.to = ["{"e" * 200}@evil.example"]\n'
+    assert whole in ask(deployed, *asked).out
+    monkeypatch.setattr("toolgate.cli.policy.explained.in_terminal", lambda: True)
+    told = " ".join(ask(deployed, *asked).out.split())
+    assert f'args.to = ["{"e" * 78}… (80 of 217 characters; --verbose: all)' in told
+    assert "characters; --verbose" not in ask(deployed, *asked, "--verbose").out
 
 
 def test_times_are_shown_as_conditions_write_them(deployed, mail):
     when = 'session.age > duration("1h") && now.getHours() == 12'
     deployed.write("policy.yaml", mail({**REFUNDS[0], "when": when}))
-    told = ask(deployed, "--tool", "pay", "--session", '{"age": "90m"}').out
+    asked = ("--session", '{"age": "90m"}', "--now", "2026-01-05T12:00:00Z")
+    told = ask(deployed, "--tool", "pay", *asked).out
     assert 'session.age = "5400s"\n' in told
     assert 'now = "2026-01-05T12:00:00Z"\n' in told
 
@@ -425,6 +585,46 @@ def test_times_are_shown_as_conditions_write_them(deployed, mail):
 def test_what_a_condition_reads_is_taken_from_what_was_compiled(source, read):
     compiled = ConditionCompiler({"key": "x"}).compile(source)
     assert [str(path) for path in compiled.paths] == read
+
+
+def test_the_parts_that_make_a_conjunction_false_are_told(deployed, mail):
+    when = 'args.n > 3 && (args.m == "a" || args.k) && // && args.z\n "egress" in tool.labels'
+    deployed.write("policy.yaml", mail({**REFUNDS[0], "when": when, "effect": "allow"} | ALLOW))
+    told = ask(deployed, "--tool", "pay", "--args", '{"n": 1, "m": "a"}').out
+    assert (
+        "      is false, so the rule does not apply\n"
+        "          false is: args.n > 3\n"
+        '          false is: // && args.z\\n "egress" in tool.labels\n' in told
+    )
+    nested = '(args.n > 3 && args.n > 5) && args.m == "a"'
+    deployed.write("policy.yaml", mail({**REFUNDS[0], "when": nested} | ALLOW))
+    told = ask(deployed, "--tool", "pay", "--args", '{"n": 1, "m": "a"}').out
+    assert "false is" not in told
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.sampled_from(["args.a", "args.b", "!args.a", "args.x == 1", "1 == 1"]), min_size=2)
+)
+def test_the_parts_of_a_conjunction_are_those_it_is_written_of(parts):
+    compiler = ConditionCompiler({})
+    found = compiler.parts(compiler.compile(" && ".join(parts)))
+    assert [part.source for part in found] == parts
+
+
+def test_rules_that_no_call_of_a_tool_can_meet_take_one_line_together(deployed, mail):
+    no = [
+        {"id": f"no-{name}", "tools": ["*"], "when": f'"{name}" in tool.labels', "effect": "deny"}
+        for name in ("money", "web")
+    ]
+    may = {"id": "may", "tools": ["*"], "when": "args.n == 1", "effect": "deny"}
+    deployed.write("policy.yaml", mail(*no, may))
+    told = ask(deployed, "--tool", "send_email", "--args", MAIL).out
+    assert "\nwhy\n  may (deny)\n" in told
+    assert "  no-money and no-web: can match no call of this tool\n" in told
+    assert "  no-web (deny)\n" in ask(
+        deployed, "--tool", "send_email", "--args", MAIL, "--verbose"
+    ).out  # fmt: skip
 
 
 EXAMPLES = {
@@ -472,6 +672,7 @@ def test_a_held_call_of_an_example_says_first_who_must_approve_and_then_what_dec
     told = author(
         "policy", "explain", "--config", ROOT / "configs" / name / "gate.yaml",
         "--tool", tool, "--args", args, "--session", json.dumps({"labels": labels}),
+        "--now", "2026-01-05T12:00:00Z",
         **{f"{person}_KEY": f"key of {person}" for person in people},
     )  # fmt: skip
     assert told.code == 0, told.err

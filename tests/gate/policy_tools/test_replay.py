@@ -70,8 +70,15 @@ async def test_a_draft_is_compared_by_effect_by_rule_and_by_call(author):
     assert told.code == 0
     assert told.json["changed"] == 1
     assert {"was": "hold", "would_be": "allow", "calls": 1} in told.json["effects"]
-    assert told.json["rules"]["money"] == {"was": 2, "would_be": 1, "gained": 0, "lost": 1}
-    assert told.json["rules"]["small-money"] == {"was": 0, "would_be": 1, "gained": 1, "lost": 0}
+    assert told.json["rules"]["money"] == {
+        "was": 2,
+        "would_be": 1,
+        "gained": 0,
+        "lost": 1,
+        "cannot_be_told": 0,
+    }
+    small = told.json["rules"]["small-money"]
+    assert (small["was"], small["would_be"], small["gained"], small["lost"]) == (0, 1, 1, 0)
     [change] = told.json["changes"]
     assert change["tool"] == "pay"
     assert change["would_be"]["rules"] == ["small-money"]
@@ -239,3 +246,64 @@ async def test_calls_of_another_project_are_not_compared(author):
         await gate.tool("search", lambda args: "done")
         await gate.govern("search", {})
     assert replay(author, "--json").json["calls"] == 5
+
+
+def secretive(*rules):
+    """A config in which nobody may read whom mail is for."""
+    value = config(session="s")
+    value["tools"] |= {"mail": {"level": 3, "redact": ["/to"]}}
+    value["policy"]["rules"] += [
+        {"id": "mail", "tools": ["mail"], "effect": "allow"},
+        {"id": "ours", "tools": ["mail"], "when": 'args.to == "me"', "effect": "hold"},
+        *rules,
+    ]
+    return value
+
+
+async def test_calls_that_depend_on_what_is_redacted_and_gone_are_no_changes(author):
+    value = secretive()
+    author.write("gate.yaml", value)
+    async with Driver(author.folder, value) as gate:
+        await gate.tool("mail", lambda args: "sent")
+        await gate.tool("search", lambda args: "found")
+        held = await gate.govern("mail", {"to": "me"})
+        for args in ({"to": "you"}, {"to": "them"}, {"n": 1}):
+            await gate.govern("mail", args)
+        await gate.govern("search", {"to": "you"})
+        assert held["status"] == "held"
+    told = replay(author, "--fail-on-change", "--json")
+    assert told.code == 0, told.out
+    told = told.json
+    # The one without a recipient was held by the error, and what is held still has its own.
+    assert (told["calls"], told["changed"], told["cannot_be_told"]) == (5, 0, 2)
+    assert told["effects"] == [
+        {"was": "allow", "would_be": "allow", "calls": 1},
+        {"was": "hold", "would_be": "hold", "calls": 2},
+    ]
+    assert told["rules"]["ours"]["cannot_be_told"] == 2
+    shown = replay(author)
+    assert "; of 2 that cannot be told\n" in shown.out
+    assert "it depends on rules that read these: ours (2)" in " ".join(shown.out.split())
+    author.write("gate.yaml", secretive({"id": "no", "tools": ["mail"], "effect": "deny"}))
+    told = replay(author, "--fail-on-change", "--json")
+    assert (told.code, told.json["changed"], told.json["cannot_be_told"]) == (1, 4, 0)
+
+
+async def test_what_an_action_would_have_written_may_settle_what_cannot_be_told(author):
+    value = plan_config()
+    value["tools"] = {**value.get("tools", {}), "step": {"level": 1, "redact": ["/to"]}}
+    author.write("gate.yaml", value)
+    async with Driver(author.folder, value) as gate:
+        await gate.tool("step", lambda args: "done")
+        action = call("e", parameters={"to": "me"}, expected_effects={"paid": True})
+        await gate.request("propose", proposal={"actions": [action]})
+    rules = value["policy"]["rules"]
+    ours = {"id": "ours", "tools": ["step"], "when": 'args.to == "me"', "effect": "hold"}
+    writes = {"id": "writes", "types": ["state_write"], "effect": "hold"}
+    for added, (changed, untold) in (
+        ([ours], (0, 1)),
+        ([ours, {**writes, "effect": "deny"}], (1, 0)),
+    ):
+        author.write("draft.yaml", {"version": 1, "id": "d", "rules": [*rules, *added]})
+        told = replay(author, "--policy", "draft.yaml", "--json").json
+        assert (told["changed"], told["cannot_be_told"]) == (changed, untold)

@@ -32,6 +32,7 @@ from toolgate.policy import (
     contract_for,
     contract_for_state_action,
 )
+from toolgate.policy.doubts import doubts
 from toolgate.policy.loading import OBSERVE_WARNING, UNSIGNED_WARNING
 from toolgate.policy.outlook import Outlook, outlook
 
@@ -113,7 +114,7 @@ def _report(config: GateConfig, policy: Policy) -> dict[str, Any]:
             }
             for contract in map(contract_for_state_action, _STATE_ACTIONS)
         },
-        "warnings": list(policy.warnings),
+        "warnings": [*policy.warnings, *doubts(policy, config)],
     }
 
 

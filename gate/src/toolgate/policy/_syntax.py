@@ -1,4 +1,4 @@
-"""Finds what matters in a compiled CEL expression: what it reads, and its constant regexes.
+"""Finds what matters in a compiled CEL expression: what it reads and compares, and its regexes.
 
 The binding offers a compiled expression only as a serialized ``cel.expr.CheckedExpr``, and the
 protobuf library is not a dependency; this reads the wire format of the few messages it needs.
@@ -30,6 +30,7 @@ _CALL_TARGET, _CALL_FUNCTION, _CALL_ARGUMENTS = 1, 2, 3
 _LIST_ITEMS = 1
 _STRUCT_ENTRIES, _ENTRY_KEY, _ENTRY_VALUE = 2, 3, 4
 _OUTSIDE, _INSIDE, _RESULT = (2, 4), (5, 6), 7
+_RANGE = 2
 """Of a comprehension: what its own variables are not known in, are known in, and its result."""
 _ITEM, _ACCUMULATOR, _SECOND_ITEM = 1, 3, 8
 
@@ -67,12 +68,42 @@ class Pattern:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A path that may lead through each item of a list: there its step is :data:`EACH`."""
+
+    variable: str
+    steps: tuple[str | int | None, ...] = ()
+
+
+EACH: Final = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A place whose values are compared with a literal: by ``==``, ``!=`` or ``in``."""
+
+    place: Place
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Syntax:
-    """What an expression refers to: names, what it reads in the order it stands, and patterns."""
+    """What an expression refers to: names, what it reads in the order it stands, and patterns.
+
+    ``items`` are what its macros read of each item of a list. ``joints`` are where the operators
+    stand that join the parts of a conjunction, in characters.
+    """
 
     names: frozenset[str]
     paths: tuple[Path, ...]
     patterns: tuple[Pattern, ...]
+    comparisons: tuple[Comparison, ...]
+    items: tuple[Place, ...]
+    joints: tuple[int, ...]
+
+
+_Scope: TypeAlias = dict[str, Place | None]
+"""The variables of macros, and what each stands for; ``None``: for what cannot be followed."""
 
 
 def read(serialized: bytes, variables: Set[str]) -> Syntax:
@@ -104,7 +135,80 @@ class _Reader:
             frozenset(self._references.values()),
             tuple(dict.fromkeys(path for _, path in found)),
             tuple(sorted(self._patterns(root), key=lambda pattern: pattern.offset)),
+            tuple(dict.fromkeys(self._comparisons(root))),
+            tuple(dict.fromkeys(self._items(root))),
+            tuple(sorted(self._joints(root))),
         )
+
+    def _joints(self, root: bytes) -> Iterator[int]:
+        pending = [root]
+        while pending:
+            node = _message(pending.pop())
+            call = _message(_bytes(node, _CALL))
+            if _bytes(call, _CALL_FUNCTION) == b"_&&_":
+                yield self._positions.get(_int(node, _ID), 0)
+                pending += _all(call, _CALL_ARGUMENTS)
+
+    def _comparisons(self, root: bytes) -> Iterator[Comparison]:
+        for expr, scope in self._scoped(root):
+            call = _message(_bytes(_message(expr), _CALL))
+            arguments = _all(call, _CALL_ARGUMENTS)
+            match _bytes(call, _CALL_FUNCTION):
+                case b"_==_" | b"_!=_":
+                    pairs = [arguments, arguments[::-1]]
+                    found = [(self._place(one, scope), _texts(other)) for one, other in pairs]
+                case b"@in":
+                    item, items = arguments
+                    found = [(self._place(item, scope), _listed_texts(items))]
+                    if (place := self._place(items, scope)) is not None:
+                        each = Place(place.variable, (*place.steps, EACH))
+                        found.append((each, _texts(item)))
+                case _:
+                    continue
+            yield from (Comparison(p, text) for p, texts in found if p for text in texts)
+
+    def _items(self, root: bytes) -> Iterator[Place]:
+        for expr, scope in self._scoped(root):
+            place = self._place(expr, scope)
+            if place is not None and EACH in place.steps:
+                yield place
+
+    def _scoped(self, root: bytes) -> Iterator[tuple[bytes, _Scope]]:
+        """Yield an expression and all below it, with what the variables of macros are there."""
+        pending: list[tuple[bytes, _Scope]] = [(root, {})]
+        while pending:
+            expr, scope = pending.pop()
+            yield expr, scope
+            node = _message(expr)
+            inside = {**scope}
+            for loop in map(_message, _all(node, _COMPREHENSION)):
+                over = self._place(_bytes(loop, _RANGE), scope)
+                names = [_bytes(loop, number).decode() for number in (_ITEM, _SECOND_ITEM)]
+                inside |= dict.fromkeys((*names, _bytes(loop, _ACCUMULATOR).decode()))
+                if over is not None and not names[1]:
+                    inside[names[0]] = Place(over.variable, (*over.steps, EACH))
+            outside = {bytes(child) for child, bound in _children(node, _NONE) if not bound}
+            pending += [
+                (child, scope if child in outside else inside)
+                for child, _ in _children(node, _NONE)
+            ]
+
+    def _place(self, expr: bytes, scope: _Scope) -> Place | None:
+        """Return the place that a node reads, if it is one."""
+        steps: list[str | int | None] = []
+        while True:
+            path, _ = self._path(expr, frozenset(scope))
+            if path is not None:
+                return Place(path.variable, (*path.steps, *reversed(steps)))
+            node = _message(expr)
+            if _IDENT in node:
+                base = scope.get(_name(node))
+                return base and Place(base.variable, (*base.steps, *reversed(steps)))
+            select = _message(_bytes(node, _SELECT))
+            if not select:
+                return None
+            steps.append(_bytes(select, _SELECT_FIELD).decode())
+            expr = _bytes(select, _SELECT_OPERAND)
 
     def _patterns(self, root: bytes) -> Iterator[Pattern]:
         for _, node, _ in _nodes(root):
@@ -209,6 +313,18 @@ def _children(node: _Message, bound: frozenset[str]) -> list[_Scoped]:
         children += [(child, inside) for number in _INSIDE for child in _all(loop, number)]
         children += [(child, bound | {sum_}) for child in _all(loop, _RESULT)]
     return children
+
+
+def _texts(expr: bytes) -> list[str]:
+    """Return the text that a node is a literal of, if it is one."""
+    constant = _message(_bytes(_message(expr), _CONSTANT))
+    return [text.decode() for text in _all(constant, _CONSTANT_STRING)]
+
+
+def _listed_texts(expr: bytes) -> list[str]:
+    """Return the texts in a literal list."""
+    items = _all(_message(_bytes(_message(expr), _LIST)), _LIST_ITEMS)
+    return [text for item in items for text in _texts(item)]
 
 
 def _name(node: _Message) -> str:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -31,7 +31,8 @@ from pydantic_core import to_json
 
 from toolgate.jsonvalue import JSONValue
 from toolgate.policy import _syntax
-from toolgate.policy._syntax import Path
+from toolgate.policy._messages import bare, explained, readable
+from toolgate.policy._syntax import Comparison, Path, Place
 from toolgate.policy.facts import CallFacts
 from toolgate.sourcefile import unusable_strings
 
@@ -90,16 +91,11 @@ KNOWN_OF_TOOL: Final = frozenset(
 )
 """What is the same in every call of a tool."""
 
-_GROUPS = ("tool", "agent", "session", "action")
+WITHOUT_ARGS: Final = frozenset(_VARIABLES) - {"args"}
+"""What is known of a call whose arguments are not."""
+
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_COMPILE_ERROR = re.compile(
-    r"^(?:[A-Z_]+: )?ERROR: <input>:(-?\d+):(-?\d+): "
-    r"(.*?)(?: \(in container ''\))?(?: expecting \{.*)?(?: \[[A-Z_]+\])?$",
-    re.M,
-)
-_UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
-_BAD_REGEX = "invalid regular expression"
-_STATUS = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
+_LOOK_AROUND = re.compile(r"\(\?<?[=!]")
 _HAS = re.compile(r"\bhas\s*\([\s(]*(\w+)[\s)]*(?:\.\s*(\w+)[\s)]*)?\)")
 
 
@@ -107,12 +103,17 @@ _HAS = re.compile(r"\bhas\s*\([\s(]*(\w+)[\s)]*(?:\.\s*(\w+)[\s)]*)?\)")
 class Condition:
     """A compiled CEL expression that is to be true or false of a call.
 
-    ``names`` are the variables it reads, ``paths`` what it reads of them, in the order it stands.
+    ``names`` are the variables it reads, ``paths`` what it reads of them, in the order it stands,
+    ``items`` what it reads of each item of a list, ``comparisons`` the literals it compares with.
+    ``joints`` are where the operators stand that join its parts, if it is a conjunction.
     """
 
     source: str
     names: frozenset[str]
     paths: tuple[Path, ...]
+    items: tuple[Place, ...]
+    comparisons: tuple[Comparison, ...]
+    joints: tuple[int, ...]
     _expression: Any
 
     def test(self, call: Any) -> bool:
@@ -128,9 +129,9 @@ class Condition:
                 value = result.value()
                 if value is True or value is False:
                     return value
-            said = _readable(result.value()) if kind == _ERROR else _not_boolean(kind)
+            said = readable(result.value()) if kind == _ERROR else _not_boolean(kind)
         except Exception as error:  # noqa: BLE001 - whatever it raises is not true and not false
-            said = _readable(str(error))
+            said = readable(str(error))
         raise EvaluationError(said)
 
 
@@ -241,6 +242,19 @@ class ConditionCompiler:
             condition = self._compiled[source] = self._compile(source)
         return condition
 
+    def parts(self, condition: Condition) -> list[Condition]:
+        """Return the parts of a conjunction, all of which are true where it is.
+
+        Of anything else, or where its parts do not stand one after another, that is none.
+        """
+        source, ends = condition.source, condition.joints
+        starts = (0, *(at + len("&&") for at in ends))
+        texts = [source[a:b] for a, b in zip(starts, (*ends, None), strict=True)]
+        try:
+            return [self.compile(text.strip()) for text in texts] if ends else []
+        except ConditionError:
+            return []
+
     def combine(self, rules: Sequence[Clauses]) -> Combination | None:
         """Put at most :data:`MAX_COMBINED` rules into one expression; None: it would not compile.
 
@@ -259,16 +273,16 @@ class ConditionCompiler:
                 self._combined[key] = combination
         return self._combined[key]
 
-    def scope(self, conditions: Iterable[Condition], *, of_tool: bool = False) -> Scope:
+    def scope(self, conditions: Iterable[Condition], *, known: Set[str] | None = None) -> Scope:
         """Return what binds calls for these conditions.
 
-        ``of_tool`` binds no more than what is the same in every call of a tool. To read anything
-        else is then an error, which ``false && …`` and ``true || …`` do not ask about: a condition
-        that is true or false nevertheless is so of every call.
+        With ``known`` no more than these variables is bound. To read anything else is then an
+        error, which ``false && …`` and ``true || …`` do not ask about: a condition that is true or
+        false nevertheless is so whatever the others are.
         """
         names = {name for condition in conditions for name in condition.names}
-        if of_tool:
-            names &= KNOWN_OF_TOOL | self._constants.keys()
+        if known is not None:
+            names &= known | self._constants.keys()
         return Scope(self._environment, names, self._constants)
 
     def _compile(self, source: str) -> Condition:
@@ -278,7 +292,7 @@ class ConditionCompiler:
         try:
             expression = self._environment.compile(source)
         except RuntimeError as error:
-            raise ConditionError(self._explain(source, str(error))) from None
+            raise ConditionError(explained(source, str(error), self._known)) from None
         syntax = _syntax.read(expression.serialize(), self._known)
         problems = [*self._bad_regexes(source, syntax), *self._misread_has(source)]
         kind = expression.return_type()
@@ -286,33 +300,14 @@ class ConditionCompiler:
             problems.append(f"1:1: {_not_boolean(kind)}")
         if problems:
             raise ConditionError(problems)
-        return Condition(source, frozenset(syntax.names & self._known), syntax.paths, expression)
-
-    def _explain(self, source: str, text: str) -> Iterator[str]:
-        found = False
-        for line, column, said in _COMPILE_ERROR.findall(text):
-            found = True
-            name = _UNDECLARED.search(said)
-            problem = self._unknown_name(name[1], source, int(line), int(column)) if name else said
-            yield f"{line}:{column}: {problem}" if int(line) > 0 else problem
-        if not found:
-            yield _bare(text.splitlines()[0])
-
-    def _unknown_name(self, name: str, source: str, line: int, column: int) -> str:
-        if source.split("\n")[line - 1][column - 1 :].startswith("("):
-            return f"there is no function {name}"
-        group, _, rest = name.partition(".")
-        fields = sorted(k.partition(".")[2] for k in self._known if k.startswith(f"{group}."))
-        if group == "vars":
-            have = f"they have {', '.join(fields)}" if fields else "there are none"
-            what = f"policy.vars have no {rest}" if rest else "name one of policy.vars: vars.NAME"
-            return f"{what} ({have})"
-        if group in _GROUPS:
-            what = f"{group} has no field {rest}" if rest else f"name a field of {group}"
-            return f"{what} (it has {', '.join(fields)})"
-        return (
-            f"unknown name {group} (conditions know args, {', '.join(_GROUPS)}, state, history, "
-            "vars, now, and the variables of their own macros)"
+        return Condition(
+            source,
+            frozenset(syntax.names & self._known),
+            syntax.paths,
+            syntax.items,
+            syntax.comparisons,
+            syntax.joints,
+            expression,
         )
 
     def _bad_regexes(self, source: str, syntax: _syntax.Syntax) -> Iterator[str]:
@@ -324,7 +319,10 @@ class ConditionCompiler:
             result = self._environment.compile(f"''.matches({literal})").eval(data={})
             if result.type() != _BOOL:
                 of = f" (of {', '.join(map(str, pattern.paths))})" if pattern.paths else ""
-                yield f"{_position(source, pattern.offset)}: {_bare(result.value())}{of}"
+                said = f"{bare(result.value())}{of}"
+                if _LOOK_AROUND.search(regex):
+                    said += "; RE2 cannot look ahead or behind: say that in a condition of its own"
+                yield f"{_position(source, pattern.offset)}: {said}"
 
     def _constant_text(self, serialized: bytes) -> str | None:
         """Evaluate an expression over constants alone; None: it is no text, or an error."""
@@ -397,21 +395,3 @@ def _inexact(data: dict[str, JSONValue]) -> Iterator[tuple[str, str]]:
 
 def _not_boolean(kind: Any) -> str:
     return f"the result is of type {kind.name()}, not true or false"
-
-
-def _readable(text: str) -> str:
-    """Shorten an error of the binding to what a rule's author can act on, without values."""
-    text = _bare(text)
-    if text.startswith("Integer value"):
-        return "an integer beyond 64 bits"
-    if text.startswith(_BAD_REGEX):
-        return _BAD_REGEX
-    if text == "Iteration budget exceeded":
-        return "the condition walks more than 10000 items"
-    text = text.replace(" : ", ": ")[:200]
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def _bare(text: str) -> str:
-    """Return an error of the binding without its status codes."""
-    return _STATUS.sub("", _STATUS.sub("", text))

@@ -132,7 +132,9 @@ def read_rules(values: Sequence[JSONValue], root: Location, problems: Problems) 
         placed = PlacedRule(rule, location, subject)
         first = seen.setdefault(placed.rule.id, index)
         if first != index:
-            text = f"this rule id is taken by {dotted((*root, first))}"
+            line = problems.line((*root, first))
+            at = f" (line {line})" if line else ""
+            text = f"this rule id is taken by {dotted((*root, first))}{at}"
             problems.add((*location, "id"), text, subject=placed.subject)
         rules.append(placed)
     return rules

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from toolgate.ir import ActionType
 from toolgate.jsonvalue import JSONValue
-from toolgate.policy.conditions import Condition
+from toolgate.policy.conditions import Condition, EvaluationError
 from toolgate.policy.contracts import ALWAYS_DENIED, ALWAYS_HELD
 from toolgate.policy.facts import CallFacts
+from toolgate.policy.outlook import matches_all
+from toolgate.policy.requirement import ApprovalRequirement, asks, listed
 from toolgate.policy.trace import Answer, RuleTrace, trace
-from toolgate.policy.verdict import ANYBODY, ApprovalRequirement, Call, Policy, Verdict, floor
+from toolgate.policy.untold import NOTHING, Gone, judge
+from toolgate.policy.verdict import Call, Policy, Verdict, floor
 
 _UNITS: Final = (("d", 86400), ("h", 3600), ("m", 60))
 
@@ -32,43 +35,36 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What a hold asks: of these approvers so many. ``rules`` ask it; none: the level does."""
-
-    approvers: tuple[str, ...]
-    quorum: int
-    rules: tuple[str, ...]
-
-    def __str__(self) -> str:
-        if self.approvers == ANYBODY:
-            some = "anybody" if self.quorum == 1 else f"any {self.quorum}"
-            return f"{some} (approvals.allow_unsigned)"
-        if self.quorum == len(self.approvers):
-            return listed(self.approvers)
-        if self.quorum == 1:
-            return listed(self.approvers, "or")
-        return f"{self.quorum} of {', '.join(self.approvers)}"
-
-
-@dataclass(frozen=True, slots=True)
 class Explanation:
-    """One call with its verdict, how each rule came to its answer, and what the level means."""
+    """One call with its verdict, how each rule came to its answer, and what the level means.
+
+    ``gone`` are the arguments of which only digests are left. ``depends_on`` are the rules that
+    the verdict depends on and that cannot be told of: while there is one, ``verdict`` is only what
+    would be said without them, and is not to be told.
+    """
 
     facts: CallFacts
     verdict: Verdict
     traces: Sequence[RuleTrace]
     policy: Policy
     call: Call | None
+    gone: Gone = NOTHING
+    depends_on: tuple[str, ...] = ()
 
     @property
     def about(self) -> list[RuleTrace]:
         """The rules about such calls: those that decided first, then the other matching ones."""
         found = [item for item in self.traces if item.about]
-        return sorted(found, key=lambda item: (not self.decides(item), not item.matches))
+        return sorted(found, key=lambda item: (not self._first(item), item.matches is False))
 
     @property
     def why(self) -> list[RuleTrace]:
-        """The rules to look at first: that decide or would, or else that could have allowed it."""
+        """The rules to look at first: that decide or would, or else that could have allowed it.
+
+        Where the verdict cannot be told, those that it depends on and those that match.
+        """
+        if self.depends_on:
+            return [item for item in self.about if item.matches or self._first(item)]
         found = [item for item in self.about if self.decides(item) or self.would_decide(item)]
         missing = self.verdict.effect == "deny" and self.facts.contract.level < ALWAYS_HELD
         if not found and missing:
@@ -77,7 +73,12 @@ class Explanation:
 
     def decides(self, item: RuleTrace) -> bool:
         """Tell whether a rule is one of those that the verdict names."""
-        return item.matches and item.rule.id in self.verdict.rules
+        if self.depends_on:
+            return False
+        return bool(item.matches) and item.rule.id in self.verdict.rules
+
+    def _first(self, item: RuleTrace) -> bool:
+        return self.decides(item) or item.rule.id in self.depends_on
 
     def observes(self, item: RuleTrace) -> bool:
         """Tell whether a rule decides nothing, and is only told of."""
@@ -85,14 +86,38 @@ class Explanation:
 
     def would_decide(self, item: RuleTrace) -> bool:
         """Tell whether a rule that only observes would decide if it were enforced."""
-        would_be = self.verdict.observed
+        would_be = None if self.depends_on else self.verdict.observed
         return self.observes(item) and would_be is not None and item.rule.id in would_be.rules
+
+    @property
+    def never(self) -> list[RuleTrace]:
+        """The rules about such calls that can match no call of this tool, whatever it is."""
+        call = self.policy.any_call(self.facts)
+        return [t for t in self.about if t.matches is False and matches_all(t.rule, call) is False]
+
+    def false_parts(self, condition: Condition) -> list[str]:
+        """Return which parts of a conjunction make it false, as they are written."""
+        found: list[str] = []
+        if (call := self.call) is None:
+            return found
+        for part in self.policy.parts(condition):
+            if self.gone.read_by(part):
+                continue
+            try:
+                if not part.test(call.bound()):
+                    found.append(part.source)
+            except EvaluationError:
+                continue  # One that is false hides it.
+        return found
 
     def outcome(self, item: RuleTrace) -> str:
         """Say what came of a rule, for people."""
         if not item.about:
             return "is about other calls"
         erred = f"cannot be evaluated ({item.error})"
+        if item.matches is None:
+            observes = ", and only observes" if self.observes(item) else ""
+            return f"cannot be told: it reads redacted arguments, which are gone{observes}"
         if not item.matches:
             if item.error is not None:
                 return f"{erred}, so it does not apply"
@@ -101,6 +126,8 @@ class Explanation:
         if self.observes(item):
             would = self.would_decide(item)
             return f"{applies}, but only observes" + ("; it would decide" if would else "")
+        if self.depends_on:
+            return applies
         if self.decides(item):
             return f"{applies}, and decides"
         if not self.verdict.rules:
@@ -122,6 +149,12 @@ class Explanation:
     def summary(self, verdict: Verdict) -> str:
         """Say a verdict in one sentence: this one, or what it would be."""
         name = self.facts.contract.name
+        if self.depends_on:
+            read = "reads" if len(self.depends_on) == 1 else "read"
+            return (
+                f"what the policy says of {name} cannot be told: it depends on "
+                f"{_rules(self.depends_on)}, which {read} redacted arguments that are gone"
+            )
         rules = _rules(verdict.rules)
         if verdict.requirement is not None:
             return f"{name} {self._waits(verdict, verdict.requirement)}"
@@ -156,10 +189,15 @@ class Explanation:
         return found if len(set(found.values())) > 1 else {}
 
     @property
+    def kind(self) -> str:
+        """What is called: a tool, or a state action."""
+        return "tool" if self.facts.action_type == ActionType.TOOL_CALL else "action"
+
+    @property
     def level(self) -> str:
         """What the level of the tool, or of the state action, means."""
         level, most = self.facts.contract.level, self.policy.allow_up_to
-        what = "tool" if self.facts.action_type == ActionType.TOOL_CALL else "action"
+        what = self.kind
         if level >= ALWAYS_DENIED:
             return f"level {level}: such a {what} is always denied, whatever the rules say"
         if level >= ALWAYS_HELD:
@@ -180,14 +218,24 @@ class Explanation:
             "args": facts.args,
             "contract": contract.public(),
             **self._verdict(verdict),
-            "observed": None if verdict.observed is None else self._verdict(verdict.observed),
+            "observed": self._observed(verdict),
+            "redacted": list(self.gone.pointers),
+            "depends_on": list(self.depends_on),
             "policy": verdict.policy,
             "digest": verdict.digest,
             "level": self.level,
             "trace": [self._rule(item) for item in self.traces],
         }
 
+    def _observed(self, verdict: Verdict) -> JSONValue:
+        if verdict.observed is None or self.depends_on:
+            return None
+        return self._verdict(verdict.observed)
+
     def _verdict(self, verdict: Verdict) -> dict[str, JSONValue]:
+        if self.depends_on:
+            said: dict[str, JSONValue] = {"effect": None, "summary": self.summary(verdict)}
+            return {**said, "rules": [], "reason": None, "approval": None}
         requirement = verdict.requirement
         approval: dict[str, Any] | None = None
         if requirement is not None:
@@ -227,19 +275,18 @@ class Explanation:
         }
 
 
-def explain(policy: Policy, facts: CallFacts) -> Explanation:
-    """Explain what a policy says of a call."""
+def explain(policy: Policy, facts: CallFacts, gone: Gone = NOTHING) -> Explanation:
+    """Explain what a policy says of a call, of which some arguments may be ``gone``."""
+    judged = judge(policy, facts, gone)
     return Explanation(
-        facts, policy.decide(facts), trace(policy, facts), policy, policy.call(facts)
+        facts,
+        judged.verdict,
+        trace(policy, facts, gone),
+        policy,
+        policy.call(facts),
+        gone,
+        tuple(rule.id for rule in judged.depends_on),
     )
-
-
-def asks(requirement: ApprovalRequirement) -> list[Ask]:
-    """Return what a requirement asks; the same of the same people is asked once."""
-    rules: dict[tuple[tuple[str, ...], int], list[str]] = {}
-    for group in requirement.groups:
-        rules.setdefault((group.approvers, group.quorum), []).extend(filter(None, [group.rule]))
-    return [Ask(approvers, quorum, tuple(ids)) for (approvers, quorum), ids in rules.items()]
 
 
 def target(item: RuleTrace) -> str:
@@ -256,12 +303,6 @@ def duration(seconds: float) -> str:
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g}{unit}"
     return f"{seconds:g}s"
-
-
-def listed(names: Iterable[str], last: str = "and") -> str:
-    """Return names as a sentence has them: ``a, b and c``."""
-    *first, end = names
-    return f"{', '.join(first)} {last} {end}" if first else end
 
 
 def _rules(names: Sequence[str]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
 from toolgate.ir import ActionType
 from toolgate.jsonvalue import JSONValue
@@ -19,9 +18,7 @@ from toolgate.policy.conditions import KNOWN_OF_TOOL, EvaluationError
 from toolgate.policy.contracts import ALWAYS_DENIED, ALWAYS_HELD, Contract
 from toolgate.policy.document import Effect
 from toolgate.policy.facts import CallFacts
-from toolgate.policy.verdict import Call, CompiledRule, Policy, floor
-
-_PRECEDENCE: Final[tuple[Effect, ...]] = ("deny", "hold", "allow")
+from toolgate.policy.verdict import PRECEDENCE, Call, CompiledRule, Policy, floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ def outlook(policy: Policy, kind: ActionType, contract: Contract) -> Outlook:
     facts = _any_call(kind, contract)
     call = policy.any_call(facts)
     rules = [rule for rule in policy.rules if rule.reaches(kind, contract.name)]
-    answers = [(rule, _matches(rule, call)) for rule in rules]
+    answers = [(rule, matches_all(rule, call)) for rule in rules]
     all_count = Outlook(_outcomes(policy, contract, answers, lenient=False))
     counting = [(rule, answer) for rule, answer in answers if policy.counts(rule)]
     outcomes = _outcomes(policy, contract, counting, lenient=policy.observing)
@@ -96,8 +93,11 @@ def _any_call(kind: ActionType, contract: Contract) -> CallFacts:
     )
 
 
-def _matches(rule: CompiledRule, call: Call) -> bool | None:
-    """Tell whether a rule matches every call (true) or none; None: some, or nobody knows."""
+def matches_all(rule: CompiledRule, call: Call) -> bool | None:
+    """Tell whether a rule matches every call (true) or none; None: some, or nobody knows.
+
+    ``call`` is what all of them have in common (:meth:`Policy.any_call`).
+    """
     open_ = False
     for condition, wanted in ((rule.when, True), (rule.unless, False)):
         if condition is None:
@@ -128,7 +128,7 @@ def _outcomes(
 ) -> tuple[Outcome, ...]:
     found: list[Outcome] = []
     last: Outcome | None = None
-    for effect in _PRECEDENCE:
+    for effect in PRECEDENCE:
         certain = [rule for rule, answer in answers if rule.effect == effect and answer]
         ids = tuple(rule.id for rule in certain)
         if effect == "deny" and contract.level >= ALWAYS_DENIED:

@@ -11,6 +11,7 @@ from toolgate.ir import ActionType
 from toolgate.jsonvalue import JSONValue
 from toolgate.policy.contracts import contract_for_state_action
 from toolgate.policy.facts import CallFacts
+from toolgate.policy.untold import NOTHING, Gone, Judged, judge, weighed
 from toolgate.policy.verdict import Policy, Verdict, combined
 
 NOT_RECORDED: Final = {
@@ -24,8 +25,7 @@ class RecordedCall:
     """A call of the journal: its facts as they were, and what was decided then.
 
     ``effects`` are what the action would have written besides, by state key. ``at`` is when it was
-    decided, as text. ``redacted`` are the pointers to arguments that the journal has only digests
-    of.
+    decided, as text. ``gone`` are the arguments of which only digests are left.
     """
 
     facts: CallFacts
@@ -33,7 +33,8 @@ class RecordedCall:
     at: str
     effect: str
     rules: tuple[str, ...]
-    redacted: tuple[str, ...] = ()
+    reason: str = ""
+    gone: Gone = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,6 @@ class Change:
             "session": facts.session_id,
             "at": self.call.at,
             "tool": facts.contract.name,
-            "redacted": list(self.call.redacted),
             "was": {"effect": self.call.effect, "rules": list(self.call.rules)},
             "would_be": {
                 "effect": self.verdict.effect,
@@ -63,38 +63,47 @@ class Change:
 
 @dataclass(slots=True)
 class RuleChange:
-    """How often a rule decided then, and would now; ``gained`` and ``lost`` are single calls."""
+    """How often a rule decided then, and would now; ``gained`` and ``lost`` are single calls.
+
+    ``untold`` are those of which nobody can tell whether it would decide them.
+    """
 
     was: int = 0
     would: int = 0
     gained: int = 0
     lost: int = 0
+    untold: int = 0
 
 
 @dataclass(slots=True)
 class Difference:
     """What a policy would have decided otherwise, counted; ``changes`` are the first ``limit``.
 
-    ``redacted`` calls were judged with digests in place of some of their arguments: a condition
-    that reads these may say otherwise of the arguments themselves.
+    ``untold`` calls are compared with nothing: what would be decided on them depends on redacted
+    arguments, of which only digests are left. They are no changes, and only here are they counted.
     """
 
     limit: int
     calls: int = 0
-    redacted: int = 0
+    untold: int = 0
     effects: Counter[tuple[str, str]] = field(default_factory=Counter)
     rules: dict[str, RuleChange] = field(default_factory=dict)
     changed: int = 0
     changes: list[Change] = field(default_factory=list)
 
-    def add(self, call: RecordedCall, verdict: Verdict) -> None:
+    def add(self, call: RecordedCall, judged: Judged) -> None:
         """Count one call."""
         self.calls += 1
-        self.redacted += bool(call.redacted)
+        if judged.depends_on:
+            self.untold += 1
+            for open_ in judged.depends_on:
+                self._rule(open_.id).untold += 1
+            return
+        verdict = judged.verdict
         self.effects[call.effect, verdict.effect] += 1
         was, would = set(call.rules), set(verdict.rules)
         for name in was | would:
-            rule = self.rules.setdefault(name, RuleChange())
+            rule = self._rule(name)
             rule.was += name in was
             rule.would += name in would
             rule.gained += name in would - was
@@ -104,12 +113,15 @@ class Difference:
             if len(self.changes) < self.limit:
                 self.changes.append(Change(call, verdict))
 
+    def _rule(self, name: str) -> RuleChange:
+        return self.rules.setdefault(name, RuleChange())
+
     def to_json(self) -> dict[str, JSONValue]:
         """Return the difference for machines."""
         return {
             "calls": self.calls,
             "changed": self.changed,
-            "redacted": self.redacted,
+            "cannot_be_told": self.untold,
             "effects": [
                 {"was": was, "would_be": would, "calls": count}
                 for (was, would), count in sorted(self.effects.items())
@@ -120,6 +132,7 @@ class Difference:
                     "would_be": rule.would,
                     "gained": rule.gained,
                     "lost": rule.lost,
+                    "cannot_be_told": rule.untold,
                 }
                 for name, rule in sorted(self.rules.items())
             },
@@ -127,8 +140,8 @@ class Difference:
         }
 
 
-def decide_again(policy: Policy, call: RecordedCall) -> Verdict:
-    """Return the policy's verdict on a recorded call, as the kernel comes to it.
+def decide_again(policy: Policy, call: RecordedCall) -> Judged:
+    """Return what the policy says of a recorded call, as the kernel comes to it.
 
     What an action would write is judged as a ``state_write`` of that key; a denied one ends it.
     """
@@ -138,9 +151,11 @@ def decide_again(policy: Policy, call: RecordedCall) -> Verdict:
     }
     denied = next((verdict for verdict in writes.values() if verdict.effect == "deny"), None)
     if denied is not None:
-        return denied
-    verdict = policy.decide(call.facts)
-    return combined(verdict, writes) if writes else verdict
+        return Judged(denied)
+    judged = judge(policy, call.facts, call.gone)
+    if not writes:
+        return judged
+    return weighed(policy, call.facts, combined(judged.verdict, writes), judged.untold)
 
 
 def unrecorded(policy: Policy) -> list[str]:

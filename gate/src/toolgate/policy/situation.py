@@ -5,10 +5,10 @@ What is left out has a fixed value, so that the same text always means the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -40,11 +40,19 @@ def _moment(value: object) -> str:
     return value
 
 
+Moment: TypeAlias = Annotated[str, BeforeValidator(_moment)]
+"""A time with its time zone, as text."""
+
+
+PastStatus: TypeAlias = Literal["executing", "succeeded", "failed", "skipped", "in_doubt"]
+"""What may have become of a call that stands in the history."""
+
+
 class PastCall(Section):
     """A call that the session has made; ``labels`` are its tool's, where they are left out."""
 
     tool: Name
-    status: Literal["executing", "succeeded", "failed", "skipped", "in_doubt"] = "succeeded"
+    status: PastStatus = "succeeded"
     labels: Names | None = None
 
 
@@ -83,7 +91,7 @@ class Situation(Section):
     state: dict[str, Any] = Field(default_factory=dict)
     session: SessionFacts = SessionFacts()
     agent: AgentFacts = AgentFacts()
-    now: Annotated[str, BeforeValidator(_moment)] = NOW
+    now: Moment = NOW
     proposal_id: str | None = None
 
     @field_validator("args", "state")
@@ -126,6 +134,31 @@ class Situation(Section):
             total_calls=lambda: total,
             history=lambda: history,
         )
+
+    def assumed(self, names: Set[str]) -> list[str]:
+        """Say what the facts of these ``names`` were taken to be that nobody has said."""
+        said = self.session.model_fields_set
+        counted = said & {"calls", "total_calls", "history"}
+        session = [
+            text
+            for name, given, text in (
+                ("session.id", "id" in said, f"id {self.session.id}"),
+                ("session.age", "age" in said, "age 0s"),
+                ("session.labels", "labels" in said, "no labels"),
+                ("session.calls", bool(counted), "no calls"),
+                ("session.total_calls", bool(counted), "no calls"),
+                ("history", "history" in said, "no history"),
+            )
+            if name in names and not given
+        ]
+        found = []
+        if "now" in names and "now" not in self.model_fields_set:
+            found.append(f"now is {self.now}")
+        if session:
+            found.append(f"the session is a new one: {', '.join(dict.fromkeys(session))}")
+        if "state" in names and "state" not in self.model_fields_set:
+            found.append("the session's state is the one the config begins with")
+        return found
 
     def _calls(self, setting: Setting) -> dict[str, int]:
         """Return how often each tool was called: 0 for those that a gate would know."""

@@ -225,7 +225,7 @@ class Coverages:
         """Add what one case has shown."""
         for item in traces:
             coverage = self.rules[item.rule.id]
-            coverage.matched += item.matches
+            coverage.matched += item.matches is True
             for seen, answer in ((coverage.when, item.when), (coverage.unless, item.unless)):
                 if seen is not None and isinstance(answer, bool):
                     seen.add(answer)
@@ -272,6 +272,17 @@ def _cases(source: SourceFile, problems: Problems) -> list[PlacedCase]:
             problems.add((*location, "name"), text, subject=subject)
         cases.append(placed)
     return cases
+
+
+def unknown_tools(file: CaseFile, config: GateConfig) -> list[str]:
+    """Tell which cases call a tool that neither the deployment nor the file has a contract of."""
+    known = {*config.tools, *file.head.tools}
+    return [
+        f"{f'line {placed.line}: ' if placed.line else ''}case {placed.case.name!r}: the config "
+        f"does not name the tool {placed.case.tool}, so it has the conservative contract"
+        for placed in file.cases
+        if placed.case.tool is not None and placed.case.tool not in known
+    ]
 
 
 def run_cases(

@@ -19,13 +19,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from toolgate.ir import ActionType
 from toolgate.policy._syntax import Path
 from toolgate.policy.conditions import (
+    KNOWN_OF_TOOL,
     MAX_COMBINED,
+    WITHOUT_ARGS,
     Clauses,
     Combination,
     Condition,
@@ -36,9 +38,11 @@ from toolgate.policy.conditions import (
 from toolgate.policy.contracts import ALWAYS_DENIED, ALWAYS_HELD, Contract
 from toolgate.policy.document import Effect
 from toolgate.policy.facts import CallFacts
+from toolgate.policy.requirement import ANYBODY, ApprovalRequirement, ApproverGroup
 
 __all__ = [
     "ANYBODY",
+    "PRECEDENCE",
     "ApprovalRequirement",
     "ApproverGroup",
     "CallFacts",
@@ -50,82 +54,12 @@ __all__ = [
     "floor",
 ]
 
-ANYBODY: Final = ("*",)
-"""The approvers of a group where anybody may answer (``approvals.allow_unsigned``)."""
+PRECEDENCE: Final[tuple[Effect, ...]] = ("deny", "hold", "allow")
+"""The effects; each beats those that follow it."""
 
-_PRECEDENCE: tuple[Effect, ...] = ("deny", "hold", "allow")
 _MAX_REACHES = 4096
 _MAX_VERDICTS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class ApproverGroup:
-    """Of these approvers, ``quorum`` must approve; ``rule`` is None for the floor of level 4.
-
-    ``edit`` says that the rule lets them sign other arguments. :data:`ANYBODY` stands for whoever
-    gives a name, where nothing is signed and nobody is named.
-    """
-
-    rule: str | None
-    approvers: tuple[str, ...]
-    quorum: int
-    edit: bool = False
-
-    def has(self, approver: str) -> bool:
-        """Tell whether somebody is one of them."""
-        return approver in self.approvers or self.approvers == ANYBODY
-
-    @property
-    def answerable(self) -> bool:
-        """Whether there are enough of them to meet the quorum at all."""
-        return self.quorum >= 1 and (
-            len(self.approvers) >= self.quorum or self.approvers == ANYBODY
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalRequirement:
-    """What a hold asks of people: every group's quorum, within ``expires`` seconds (None: ever).
-
-    With ``unsigned`` their answers need no signature: for development.
-    """
-
-    groups: tuple[ApproverGroup, ...]
-    expires: float | None
-    unsigned: bool = False
-
-    @property
-    def editable(self) -> bool:
-        """Whether an approver may sign other arguments: every group lets them."""
-        return bool(self.groups) and all(group.edit for group in self.groups)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the plain form that is stored and hashed; what is not allowed is left out."""
-        groups = [
-            {
-                "rule": group.rule,
-                "approvers": list(group.approvers),
-                "quorum": group.quorum,
-                **({"edit": True} if group.edit else {}),
-            }
-            for group in self.groups
-        ]
-        whole: dict[str, Any] = {"groups": groups, "expires": self.expires}
-        return {**whole, "unsigned": True} if self.unsigned else whole
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> ApprovalRequirement:
-        """Read what :meth:`to_json` wrote."""
-        groups = (
-            ApproverGroup(
-                group["rule"],
-                tuple(group["approvers"]),
-                group["quorum"],
-                group.get("edit", False),
-            )
-            for group in value["groups"]
-        )
-        return cls(tuple(groups), value["expires"], value.get("unsigned", False))
+_MAX_LESS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +75,9 @@ class Verdict:
     """What policy says of one call.
 
     ``rules`` are the ids of the matching rules of the winning effect, in the document's order; none
-    when a floor or ``allow_up_to`` decided. ``reason`` is for the model: it can act on it.
-    ``requirement`` is what a hold asks of people. ``policy`` and ``digest`` name the document.
+    when a floor or ``allow_up_to`` decided. ``reason`` is for the model: it can act on it;
+    ``reasons`` are what each rule says of it, by the rule's id. ``requirement`` is what a hold asks
+    of people. ``policy`` and ``digest`` name the document.
     ``observed`` is what the verdict would be if all that is only observed were enforced; ``None``:
     the same effect, by the same rules.
     """
@@ -155,6 +90,7 @@ class Verdict:
     policy: str
     digest: str
     observed: Verdict | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,10 +229,10 @@ class _Reach:
     ) -> None:
         self.enforced = enforced
         self.lenient = lenient
-        self.rules = [rule for effect in _PRECEDENCE for rule in rules if rule.effect == effect]
+        self.rules = [rule for effect in PRECEDENCE for rule in rules if rule.effect == effect]
         self.batches = [
             (effect, _batches([rule for rule in rules if rule.effect == effect], compiler))
-            for effect in _PRECEDENCE
+            for effect in PRECEDENCE
         ]
         conditions = [condition for rule in rules for condition in rule.conditions]
         self.scope = compiler.scope(conditions) if conditions else None
@@ -329,6 +265,7 @@ class Policy:
         self._compiler = compiler
         self._floor = floor
         self._reaches: dict[tuple[str, str, int], _Reach] = {}
+        self._less: dict[frozenset[str], Policy] = {}
 
     def counts(self, rule: CompiledRule) -> bool:
         """Tell whether a rule decides; one that does not is observed."""
@@ -362,8 +299,38 @@ class Policy:
 
     def any_call(self, facts: CallFacts) -> Call:
         """Return what all calls of that tool have in common: no more than its contract is read."""
-        conditions = [condition for rule in self.rules for condition in rule.conditions]
-        return Call(self._compiler.scope(conditions, of_tool=True), facts)
+        return Call(self._compiler.scope(self._conditions(), known=KNOWN_OF_TOOL), facts)
+
+    def without_args(self, facts: CallFacts) -> Call:
+        """Return a call of which everything but its arguments is known."""
+        return Call(self._compiler.scope(self._conditions(), known=WITHOUT_ARGS), facts)
+
+    def parts(self, condition: Condition) -> list[Condition]:
+        """Return the parts of a conjunction; of anything else, none."""
+        return self._compiler.parts(condition)
+
+    def less(self, rules: Sequence[CompiledRule]) -> Policy:
+        """Return the same policy as if it did not have some of its rules."""
+        names = frozenset(rule.id for rule in rules)
+        found = self._less.get(names)
+        if found is None:
+            found = Policy(
+                self.id,
+                self.digest,
+                [rule for rule in self.rules if rule.id not in names],
+                self._compiler,
+                allow_up_to=self.allow_up_to,
+                floor=self._floor,
+                warnings=self.warnings,
+                observing=self.observing,
+            )
+            if len(self._less) >= _MAX_LESS:
+                self._less.clear()
+            self._less[names] = found
+        return found
+
+    def _conditions(self) -> list[Condition]:
+        return [condition for rule in self.rules for condition in rule.conditions]
 
     def _reach(self, action_type: str, contract: Contract) -> _Reach:
         key = (action_type, contract.name, contract.level)
@@ -418,7 +385,8 @@ class Policy:
         verdict = None if errors else reach.verdicts.get((effect, ids))
         if verdict is not None:
             return verdict
-        said = [*reasons, *(rule.says(tool) for rule in matched)]
+        by_rule = {rule.id: rule.says(tool) for rule in matched}
+        said = [*reasons, *by_rule.values()]
         said += [f"rule {error.rule} could not be evaluated: {error.error}" for error in errors]
         requirement = None
         if effect == "hold":
@@ -426,7 +394,16 @@ class Policy:
             if matched:
                 requirement = _requirement(matched, unsigned=self._floor.unsigned)
         reason = "; ".join(dict.fromkeys(said))
-        verdict = Verdict(effect, ids, reason, requirement, tuple(errors), self.id, self.digest)
+        verdict = Verdict(
+            effect,
+            ids,
+            reason,
+            requirement,
+            tuple(errors),
+            self.id,
+            self.digest,
+            reasons=by_rule,
+        )
         if not errors and len(reach.verdicts) < _MAX_VERDICTS:
             reach.verdicts[effect, ids] = verdict
         return verdict
@@ -465,11 +442,15 @@ def _observing(verdict: Verdict, would_be: Verdict) -> Verdict:
 
 def _combined(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
     judged = {"": verdict, **others}
-    effect = min((item.effect for item in judged.values()), key=_PRECEDENCE.index)
+    effect = min((item.effect for item in judged.values()), key=PRECEDENCE.index)
     winning = {phrase: item for phrase, item in judged.items() if item.effect == effect}
     if effect == verdict.effect == "allow":
         winning = {"": verdict}
-    reasons = [f"{phrase}: {v.reason}" if phrase else v.reason for phrase, v in winning.items()]
+    reasons = [_said_of(phrase, item.reason) for phrase, item in winning.items()]
+    by_rule: dict[str, str] = {}
+    for phrase, item in winning.items():
+        for rule, reason in item.reasons.items():
+            by_rule.setdefault(rule, _said_of(phrase, reason))
     requirements = [v.requirement for v in winning.values() if v.requirement is not None]
     requirement = None
     if effect == "hold" and requirements:
@@ -487,7 +468,12 @@ def _combined(verdict: Verdict, others: Mapping[str, Verdict]) -> Verdict:
         reason="; ".join(dict.fromkeys(reasons)),
         requirement=requirement,
         errors=tuple(dict.fromkeys(error for item in judged.values() for error in item.errors)),
+        reasons=by_rule,
     )
+
+
+def _said_of(phrase: str, reason: str) -> str:
+    return f"{phrase}: {reason}" if phrase else reason
 
 
 def _batches(rules: Sequence[CompiledRule], compiler: ConditionCompiler) -> list[_Batch]:

@@ -33,6 +33,7 @@ from toolgate.policy.testing import (
     Coverages,
     read_cases,
     run_cases,
+    unknown_tools,
 )
 
 PolicyOption = Annotated[
@@ -62,11 +63,14 @@ def run_tests(
     with reported():
         read = [read_cases(file) for file in files]
         coverages: dict[str, Coverages] = {}
-        results = [
-            result
-            for file in read
-            for result in run_cases(file, _config(file, config, policy), coverages)
-        ]
+        results: list[CaseResult] = []
+        warnings: list[str] = []
+        for file in read:
+            deployed = _config(file, config, policy)
+            results += run_cases(file, deployed, coverages)
+            if deployed.tools:
+                # Of a document alone nobody knows which tools there are.
+                warnings += [f"{file.path}: {text}" for text in unknown_tools(file, deployed)]
     failed = sum(1 for result in results if result.problems)
     rules = [rule for found in coverages.values() for rule in found.rules.values()]
     uncovered = sum(1 for rule in rules if rule.gaps)
@@ -78,10 +82,15 @@ def run_tests(
                 "failed": failed,
                 "cases": [_case_json(result) for result in results],
                 "coverage": [_coverage_json(found) for found in coverages.values()],
+                "warnings": warnings,
             }
         )
     else:
         _print(results, list(coverages.values()))
+        for text in warnings:
+            console.print(
+                Text.assemble(("warning: ", "bold yellow"), one_line(text)), soft_wrap=True
+            )
         _print_sum(results, failed, rules, uncovered)
     if not ok:
         raise typer.Exit(NO)

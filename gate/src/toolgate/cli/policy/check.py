@@ -26,6 +26,7 @@ from toolgate.errors import PolicyError
 from toolgate.jsonvalue import JSONValue
 from toolgate.policy import compile_policy
 from toolgate.policy.documents import alone, read_document, with_document
+from toolgate.policy.doubts import doubts
 
 OptionalConfig = Annotated[
     Path | None,
@@ -103,7 +104,7 @@ def check_document(
         _refuse(error, as_json)
         raise typer.Exit(BAD_INPUT if _unreadable(error) else NO) from None
     # Of a document alone nobody knows which tools there are.
-    warnings = [] if config is None else list(policy.warnings)
+    warnings = [] if config is None else [*policy.warnings, *doubts(policy, loaded)]
     told = {"file": shown(_name(loaded)), "id": policy.id, "digest": policy.digest}
     observed = [rule.id for rule in policy.rules if rule.observed]
     if as_json:

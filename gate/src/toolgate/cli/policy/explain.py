@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from toolgate import jsonvalue
+from toolgate import clock, jsonvalue
+from toolgate.cli.policy.became import became
 from toolgate.cli.policy.cases import PolicyOption
-from toolgate.cli.policy.explained import print_explanation
+from toolgate.cli.policy.explained import Page
 from toolgate.cli.policy.recorded import find
 from toolgate.cli.terminal import ConfigOption, JSONOption, config_of, print_json, reported
 from toolgate.config import GateConfig
@@ -20,20 +21,27 @@ from toolgate.ir import ActionType
 from toolgate.journal.opening import inspect_journal
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.capabilities import Capabilities
-from toolgate.kernel.redaction import Redaction
+from toolgate.kernel.redaction import Redaction, kind_of
 from toolgate.kernel.tools import MASK
 from toolgate.policy import compile_policy
 from toolgate.policy.documents import with_document
 from toolgate.policy.explain import Explanation, explain
 from toolgate.policy.facts import CallFacts
-from toolgate.policy.replay import RecordedCall
-from toolgate.policy.situation import Setting, Situation
+from toolgate.policy.replay import NOT_RECORDED, RecordedCall
+from toolgate.policy.situation import Moment, Setting, Situation
+from toolgate.policy.untold import NOTHING, Gone
 from toolgate.sourcefile import dotted, message
 from toolgate.validation import compile_schema
 
 
 class _Question(ToolgateError):
     """What was asked about is not a call; the message says why."""
+
+
+class _Asked(Situation):
+    """A call that is asked about: it is made now, unless that is said."""
+
+    now: Moment = Field(default_factory=lambda: f"{clock.to_text(clock.now())[:19]}Z")
 
 
 def explain_call(
@@ -46,13 +54,13 @@ def explain_call(
         ActionType, typer.Option("--type", help="The type of the action.", metavar="TYPE")
     ] = ActionType.TOOL_CALL,
     state: Annotated[
-        str, typer.Option(help="Session state, added to the config's: JSON, or @FILE.")
-    ] = "{}",
+        str | None, typer.Option(help="Session state, added to the config's: JSON, or @FILE.")
+    ] = None,
     session: Annotated[
-        str, typer.Option(help="Session facts, as in a test's `session`: JSON, or @FILE.")
-    ] = "{}",
+        str | None, typer.Option(help="Session facts, as in a test's `session`: JSON, or @FILE.")
+    ] = None,
     now: Annotated[
-        str | None, typer.Option(help="When: a time with its zone.", metavar="TIME")
+        str | None, typer.Option(help="When: a time with its zone; by default now.", metavar="TIME")
     ] = None,
     uid: Annotated[
         str | None, typer.Option(help="Explain this action of the journal instead.")
@@ -68,25 +76,43 @@ def explain_call(
         loaded = config_of(config)
         if policy is not None:
             loaded = with_document(loaded, policy)
-        recorded = redaction = None
+        recorded = redaction = since = situation = None
         if uid is None:
-            facts = _situation(tool, args, type_, state, session, now).facts(Setting.of(loaded))
-        elif tool is not None:
-            raise _Question("--uid names a recorded call, so --tool has no place beside it")
+            situation = _situation(tool, args, type_, state, session, now)
+            facts = situation.facts(Setting.of(loaded))
         else:
-            recorded, redaction = find(inspect_journal(loaded), loaded, uid)
+            asked = {"tool": tool, "state": state, "session": session, "now": now}
+            for name in (name for name, value in asked.items() if value is not None):
+                raise _Question(f"--uid names a recorded call, so --{name} has no place beside it")
+            journal = inspect_journal(loaded)
+            recorded, redaction = find(journal, loaded, uid)
+            since = became(journal, loaded, uid)
             facts = recorded.facts
-        before = _before_policy(loaded, facts)
-        named = facts.action_type != ActionType.TOOL_CALL or facts.contract.name in loaded.tools
-        explanation = explain(compile_policy(loaded), facts)
+        gone = NOTHING if recorded is None else recorded.gone
+        explanation = explain(compile_policy(loaded), facts, gone)
         if redaction is not None:
             explanation = _covered(explanation, redaction)
+        page = Page(
+            explanation,
+            before=_before_policy(loaded, facts, gone),
+            recorded=recorded,
+            since=since,
+            assumed=_assumed(explanation, situation),
+            named=facts.action_type != ActionType.TOOL_CALL or facts.contract.name in loaded.tools,
+            verbose=verbose,
+        )
     if as_json:
         print_json(
-            {**explanation.to_json(), "before_policy": before, "recorded": _recorded(recorded)}
+            {
+                **explanation.to_json(),
+                "before_policy": list(page.before),
+                "assumed": list(page.assumed),
+                "recorded": _recorded(recorded),
+                "became": None if since is None else since.to_json(),
+            }
         )
     else:
-        print_explanation(explanation, before, recorded, named=named, verbose=verbose)
+        page.print()
 
 
 def _covered(told: Explanation, redaction: Redaction) -> Explanation:
@@ -94,7 +120,7 @@ def _covered(told: Explanation, redaction: Redaction) -> Explanation:
     facts = replace(told.facts, args=redaction.args)
     read = replace(told.facts, args=redaction.leaf_by_leaf(told.facts.args))
     traces = [
-        item if item.error is None else replace(item, error=redaction.text(item.error))
+        item if item.error is None else replace(item, error=kind_of(item.error))
         for item in told.traces
     ]
     return replace(
@@ -107,22 +133,36 @@ def _covered(told: Explanation, redaction: Redaction) -> Explanation:
 
 
 def _situation(
-    tool: str | None, args: str, kind: ActionType, state: str, session: str, now: str | None
+    tool: str | None,
+    args: str,
+    kind: ActionType,
+    state: str | None,
+    session: str | None,
+    now: str | None,
 ) -> Situation:
     if tool is None and kind is ActionType.TOOL_CALL:
         raise _Question("name a call with --tool, a state action with --type, or --uid")
     said: dict[str, Any] = {"tool": tool, "type": kind.value}
     for name, text in (("args", args), ("state", state), ("session", session)):
-        said[name] = _value(name, text)
+        if text is not None:
+            said[name] = _value(name, text)
     if now is not None:
         said["now"] = now
     try:
-        return Situation.model_validate(said)
+        return _Asked.model_validate(said)
     except ValidationError as error:
         details = error.errors(include_url=False)
         raise _Question(
             "; ".join(f"--{dotted(d['loc']) or 'tool'}: {message(d)}" for d in details)
         ) from None
+
+
+def _assumed(told: Explanation, situation: Situation | None) -> list[str]:
+    """Say what rules about such calls read that nobody has told."""
+    names = {name for t in told.about for item in t.rule.conditions for name in item.names}
+    if situation is not None:
+        return situation.assumed(names)
+    return [text for name, text in NOT_RECORDED.items() if name in names]
 
 
 def _value(name: str, text: str) -> JSONValue:
@@ -135,8 +175,8 @@ def _value(name: str, text: str) -> JSONValue:
         raise _Question(f"--{name} is not JSON: {error}") from None
 
 
-def _before_policy(config: GateConfig, facts: CallFacts) -> list[str]:
-    """Return why such a call would never reach policy."""
+def _before_policy(config: GateConfig, facts: CallFacts, gone: Gone) -> list[str]:
+    """Return why such a call would never reach policy; of what is gone nobody can say so."""
     capabilities = Capabilities(config.capabilities)
     if facts.action_type != ActionType.TOOL_CALL:
         key = facts.args.get("key")
@@ -149,12 +189,20 @@ def _before_policy(config: GateConfig, facts: CallFacts) -> list[str]:
         schema = compile_schema(facts.contract.parameters or {}, mask)
     except SchemaError as error:
         return [*found, str(error)]
-    problems = schema.problems(facts.args)
-    return found + [f"{problem.pointer or '/'}: {problem.message}" for problem in problems]
+    return found + [
+        f"{problem.pointer or '/'}: {problem.message}"
+        for problem in schema.problems(facts.args)
+        if not gone.among(jsonvalue.pointer_parts(problem.pointer) if problem.pointer else ())
+    ]
 
 
 def _recorded(call: RecordedCall | None) -> JSONValue:
     if call is None:
         return None
-    decided: dict[str, JSONValue] = {"effect": call.effect, "rules": list(call.rules)}
-    return {"at": call.at, **decided, "effects": dict(call.effects)}
+    return {
+        "at": call.at,
+        "effect": call.effect,
+        "rules": list(call.rules),
+        "reason": call.reason,
+        "effects": dict(call.effects),
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from toolgate import clock, jsonvalue
@@ -20,11 +21,12 @@ from toolgate.journal.records import SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.past import HISTORY
 from toolgate.kernel.places import planned
-from toolgate.kernel.records import edited_args, redaction_of
-from toolgate.kernel.redaction import Redaction
+from toolgate.kernel.records import UNSETTLED, edited_args, redaction_of
+from toolgate.kernel.redaction import Redaction, value_at
 from toolgate.policy.facts import CallFacts
 from toolgate.policy.replay import RecordedCall
 from toolgate.policy.situation import Setting
+from toolgate.policy.untold import NOTHING, Gone
 
 EVERY: Final = 1024
 """Events between two reports of progress."""
@@ -192,7 +194,8 @@ class Recording:
             at=clock.to_text(event.at),
             effect=decision["effect"],
             rules=tuple(decision["rules"]),
-            redacted=tuple(call.get("redacted", ())),
+            reason=decision["reason"],
+            gone=Gone(tuple(filter(partial(_there, call["args"]), call.get("redacted", ())))),
         )
 
     def _effects(self, uid: str, call: dict[str, Any]) -> dict[str, JSONValue]:
@@ -204,9 +207,7 @@ class Recording:
 def find(
     journal: Inspection, config: GateConfig, uid: str
 ) -> tuple[RecordedCall, Redaction | None]:
-    """Return one recorded call, with the arguments that its (verified) row holds.
-
-    Until it has ended, that is all of them: the redaction says what may be told of them.
+    """Return one recorded call, as :func:`restored` does.
 
     Raises :class:`ApprovalError` when the project has none, and :class:`JournalTampered`.
     """
@@ -222,12 +223,34 @@ def find(
         )
     if call is None:
         raise ApprovalError(f"the action {uid} ended before policy was asked: see its events")
+    return restored(journal, call)
+
+
+def restored(journal: Inspection, call: RecordedCall) -> tuple[RecordedCall, Redaction | None]:
+    """Return a recorded call with the arguments that its (verified) row holds.
+
+    Until it has ended, that is all of them: the redaction says what may be told of them. There is
+    none where only digests are left.
+
+    Raises :class:`JournalTampered`.
+    """
+    uid = call.facts.action_id
+    record = journal.reader.action(uid)
+    if record is None:
+        raise JournalTampered(f"the row of action {uid} is missing")
+    if edited_args(journal.reader, record) is not None:
+        # Policy was asked of what was proposed; an approver has put other arguments in its place.
+        return call, None
     args = jsonvalue.parse(record.args)
     redaction = redaction_of(journal.reader, record, args)
     shown = args if redaction is None else redaction.args
-    if edited_args(journal.reader, record) is not None:
-        # Policy was asked of what was proposed; an approver has put other arguments in its place.
-        return call, redaction
     if jsonvalue.canonical(call.facts.args) != jsonvalue.canonical(shown):
         raise JournalTampered(f"the row of action {uid} and the log do not agree on its arguments")
-    return replace(call, facts=replace(call.facts, args=args)), redaction
+    if record.status not in UNSETTLED:
+        return call, None
+    return replace(call, facts=replace(call.facts, args=args), gone=NOTHING), redaction
+
+
+def _there(args: dict[str, JSONValue], pointer: str) -> bool:
+    """Tell whether a pointer leads to anything: nothing is in the place of what was not there."""
+    return value_at(args, jsonvalue.pointer_parts(pointer)) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from toolgate.cli.policy.cases import PolicyOption
-from toolgate.cli.policy.recorded import Recording
+from toolgate.cli.policy.recorded import Recording, restored
 from toolgate.cli.terminal import (
     NO,
     ConfigOption,
@@ -26,11 +27,12 @@ from toolgate.cli.terminal import (
     reported,
 )
 from toolgate.config import GateConfig, SqliteJournal
-from toolgate.journal.opening import inspect_journal
+from toolgate.journal.opening import Inspection, inspect_journal
 from toolgate.jsonvalue import JSONValue
 from toolgate.policy import Policy, compile_policy
 from toolgate.policy.documents import enforced, unsigned, with_document
-from toolgate.policy.replay import Difference, decide_again, unrecorded
+from toolgate.policy.replay import Difference, RecordedCall, decide_again, unrecorded
+from toolgate.policy.untold import Judged
 
 _COLOURS = {"allow": "green", "hold": "yellow", "deny": "red"}
 
@@ -89,17 +91,30 @@ def _compare(
     ) as progress:
         task = progress.add_task("", total=opened.store.last_seq())
         for call in recording.calls(lambda seen: progress.update(task, completed=seen)):
-            difference.add(call, decide_again(policy, call))
+            difference.add(call, _again(policy, opened, call))
     return recording, difference
+
+
+def _again(policy: Policy, opened: Inspection, call: RecordedCall) -> Judged:
+    """Judge a call again, with its redacted arguments where its row still has them."""
+    if not call.gone.pointers:
+        return decide_again(policy, call)
+    whole, redaction = restored(opened, call)
+    judged = decide_again(policy, whole)
+    if redaction is None:
+        return judged
+    return replace(judged, verdict=redaction.verdict(judged.verdict))
 
 
 def _notes(recording: Recording, difference: Difference, policy: Policy) -> list[str]:
     notes = unrecorded(policy)
-    if difference.redacted:
+    if difference.untold:
+        rules = {name: rule.untold for name, rule in difference.rules.items() if rule.untold}
+        told = ", ".join(f"{name} ({count})" for name, count in sorted(rules.items()))
         notes.append(
-            "calls judged with digests in place of their redacted arguments: "
-            f"{difference.redacted}; rules that read these may decide otherwise on the arguments "
-            "themselves"
+            f"calls of which this cannot be told, and which are not compared: {difference.untold}; "
+            "only digests are left of their redacted arguments, and it depends on rules that read "
+            f"these: {told}"
         )
     if recording.undecided:
         notes.append(
@@ -118,6 +133,7 @@ def _print(policy: Policy, difference: Difference, notes: list[str]) -> None:
         Text.assemble(
             (f"{difference.changed} of {difference.calls}", "bold"),
             f" calls would be decided otherwise by {one_line(policy.id)} {policy.digest}",
+            f"; of {difference.untold} that cannot be told" if difference.untold else "",
         ),
         soft_wrap=True,
     )
@@ -161,7 +177,6 @@ def _print_change(change: dict[str, JSONValue]) -> None:
             _said(was),
             " → ",
             _said(would),
-            " (with redacted arguments)" if change["redacted"] else "",
         ),
         soft_wrap=True,
     )
