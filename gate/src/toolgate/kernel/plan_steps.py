@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from toolgate import clock, faults, jsonvalue
 from toolgate.errors import JournalTampered
@@ -417,8 +417,7 @@ class PlanSteps:
         run = self._run if status is ProposalStatus.RUNNING else None
         moved = progress.record._replace(status=status.value, run=run, last_seq=seq)
         if status in _ENDED:
-            shown = self._steps.judge.redactor.document(moved.document)
-            moved = moved._replace(document=shown)
+            moved = moved._replace(document=_shown(tx, moved))
         tx.update(moved, progress.record.last_seq)
         progress.record = moved
 
@@ -503,6 +502,18 @@ def _refused(
         cost_of(proposal.actions, results),
         error,
     )
+
+
+_HIDES: Final = b'{"content":"' + REDACTED.encode()
+"""How ``proposal.received`` begins where it does not show all of the proposal."""
+
+
+def _shown(reader: Reader, record: ProposalRecord) -> bytes:
+    """Return a proposal's document as its log shows it."""
+    event = reader.last_event(record.uid, EventKind.PROPOSAL_RECEIVED)
+    if event is None or not event.data.startswith(_HIDES):
+        return record.document
+    return jsonvalue.canonical(jsonvalue.parse(event.data)["proposal"])
 
 
 def _received(reader: Reader, uid: str) -> dict[str, JSONValue]:

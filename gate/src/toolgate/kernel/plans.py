@@ -299,7 +299,10 @@ class Plans:
         try:
             return build(proposal.actions)
         except PlanError as error:
-            told = error.problems[:MAX_PROBLEMS]
+            redactor = self._engine.steps.judge.redactor
+            told = [
+                redactor.problem(item, proposal.actions) for item in error.problems[:MAX_PROBLEMS]
+            ]
             more = len(error.problems) - len(told)
             message = "; ".join(item.message for item in told)
             problems: list[JSONValue] = [
@@ -407,7 +410,8 @@ class Plans:
             try:
                 action = _resolved(action, progress)
             except UnresolvedReference as unresolved:
-                error = OutcomeError(OutcomeKind.DEPENDENCY_FAILED, str(unresolved))
+                call = self._steps.call(progress, action)
+                return await self._refuse(progress, call, _unresolved(call, unresolved))
         if error is not None:
             return await self._refuse(progress, self._steps.call(progress, action), error)
         call = self._steps.call(progress, action, parent)
@@ -476,9 +480,8 @@ class Plans:
         try:
             compensation = _resolved(compensation, progress)
         except UnresolvedReference as unresolved:
-            error = OutcomeError(OutcomeKind.DEPENDENCY_FAILED, str(unresolved))
             call = self._steps.call_as(progress, compensation, uid)
-            return await self._refuse(progress, call, error)
+            return await self._refuse(progress, call, _unresolved(call, unresolved))
         call = self._steps.call_as(progress, compensation, uid)
         return await self._engine.act(call, progress.session, request, cancelled, None)
 
@@ -488,6 +491,14 @@ class Plans:
             return False
         tool = self._tools.get(action.tool or "")
         return tool is None or tool.contract.level > READS
+
+
+def _unresolved(call: Call, error: UnresolvedReference) -> OutcomeError:
+    """Return why an action is rejected whose parameters refer to what is not there."""
+    said = "a reference in its (redacted) parameters leads nowhere"
+    return OutcomeError(
+        OutcomeKind.DEPENDENCY_FAILED, str(error) if call.redaction is None else said
+    )
 
 
 def _compensations(progress: Progress) -> Iterator[tuple[str, Action]]:

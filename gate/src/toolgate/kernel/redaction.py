@@ -4,7 +4,8 @@
    start of an HMAC of its canonical JSON, under a key derived from the journal's: the same value
    looks the same throughout one journal, and nobody without the key can try a guess.
 2. A call that was not found valid is shown with every one of its values replaced: a misspelt field
-   is no way round.
+   is no way round. Where any contract redacts, neither is a misspelt tool: a call of one that
+   nobody has spoken of is shown so too.
 3. Texts about the call lose these values wherever they quote them, in the spellings of Python and
    of JSON. A text may still tell a value in words of its own, or a part of a long one.
 4. The arguments themselves are in the action's own row until it has ended, and for approvers. What
@@ -18,14 +19,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from toolgate import jsonvalue
 from toolgate.approvals.hold import MARK
-from toolgate.ir import OutcomeError
+from toolgate.ir import Action, OutcomeError, ToolCompensation
 from toolgate.jsonvalue import JSONValue
+from toolgate.plan.graph import PlanProblem
 from toolgate.policy.verdict import RuleError, Verdict
 
 Keyed: TypeAlias = Callable[[bytes], bytes]
@@ -35,8 +37,14 @@ _DIGITS: Final = 32
 """Hex digits of the HMAC that are shown: 128 bits."""
 _SHORT: Final = 4
 """Shorter values are replaced in a text only where they stand alone, as a word or a number."""
-_MOST_VALUES: Final = 2000
-"""A text about a call with more secret values than these is left out as a whole."""
+_MOST_WORK: Final = 100_000_000
+"""Characters that may be looked at to find what a text quotes; some 20 ms."""
+_EACH: Final = 1000
+"""What one spelling costs besides, in characters."""
+_NUMBER: Final = re.compile("0|[1-9][0-9]*")
+
+_Tree: TypeAlias = "dict[str, _Tree | None]"
+"""Where pointers lead, name by name; ``None``: to here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +52,14 @@ class Redaction:
     """One call's arguments as everybody may see them.
 
     ``pointers`` name the values that ``args`` shows as digests; ``secrets`` are these values.
+    ``unchecked``: nobody has found the call valid yet.
     """
 
     pointers: tuple[str, ...]
     args: dict[str, JSONValue]
     secrets: tuple[JSONValue, ...]
     keyed: Keyed
+    unchecked: bool = False
 
     @property
     def args_json(self) -> bytes:
@@ -65,19 +75,16 @@ class Redaction:
                 args = redact(args, leaves, self.keyed).args
         return args
 
-    def blind(self, uid: str) -> str:
-        """Return what goes into the digest of the action's hold, so that no guess can be tried."""
-        return self.keyed(b"blind\n" + uid.encode()).hex()
-
     def text(self, text: str) -> str:
         """Return a text about the call without the secret values it quotes."""
-        spelled = _spellings(self.secrets)
-        if spelled is None:
-            return "(left out: it may quote redacted arguments, and there are too many of them)"
-        if not spelled:
-            return text
-        whole = "|".join(_pattern(form) for form in sorted(spelled, key=len, reverse=True))
-        return re.sub(whole, lambda found: shown(spelled[found.group()], self.keyed), text)
+        found = _quoted(text, self.secrets)
+        if found is None:
+            return "(left out: it may quote redacted arguments, and it takes too long to look)"
+        told, end = [], 0
+        for start, stop, value in found:
+            told += [text[end:start], shown(value, self.keyed)]
+            end = stop
+        return "".join([*told, text[end:]])
 
     def json(self, value: Any) -> Any:
         """Return a JSON value about the call with every string in it as :meth:`text` has it."""
@@ -94,20 +101,36 @@ class Redaction:
         return OutcomeError(error.kind, self.text(error.message), self.json(error.details))
 
     def verdict(self, verdict: Verdict) -> Verdict:
-        """Return policy's verdict on the call without what the errors of its conditions quote."""
+        """Return policy's verdict on the call without what the errors of its conditions quote.
+
+        An error keeps its first words, which say what kind it is: CEL spells values in ways of its
+        own, and cuts them.
+        """
         observed = None if verdict.observed is None else self.verdict(verdict.observed)
         if not verdict.errors and observed is verdict.observed:
             return verdict
-        errors = tuple(RuleError(item.rule, self.text(item.error)) for item in verdict.errors)
-        return replace(verdict, reason=self.text(verdict.reason), errors=errors, observed=observed)
+        reason = verdict.reason
+        for said in sorted({item.error for item in verdict.errors} - {""}, key=len, reverse=True):
+            reason = reason.replace(said, kind_of(said))
+        errors = tuple(RuleError(item.rule, kind_of(item.error)) for item in verdict.errors)
+        return replace(verdict, reason=reason, errors=errors, observed=observed)
 
 
 class Redactor:
     """What the contracts of one deployment keep secret."""
 
-    def __init__(self, pointers: Mapping[str, tuple[str, ...]], keyed: Keyed) -> None:
-        """``pointers`` are the contracts' by tool; a tool that is not there hides nothing."""
+    def __init__(
+        self,
+        pointers: Mapping[str, tuple[str, ...]],
+        keyed: Keyed,
+        known: Callable[[str], bool],
+    ) -> None:
+        """``pointers`` are the contracts' by tool; ``known`` tells whether there is such a tool.
+
+        A known tool that is not among the pointers hides nothing.
+        """
         self._pointers = {tool: names for tool, names in pointers.items() if names}
+        self._known = known
         self.keyed = keyed
 
     def unchecked(self, tool: str, args: dict[str, JSONValue]) -> Redaction | None:
@@ -115,9 +138,9 @@ class Redactor:
 
         All of its values are replaced.
         """
-        if tool not in self._pointers:
+        if not self.covers(tool):
             return None
-        return redact(args, everything(args), self.keyed)
+        return replace(redact(args, everything(args), self.keyed), unchecked=True)
 
     def checked(self, tool: str, args: dict[str, JSONValue]) -> Redaction | None:
         """Return the redaction of a call whose arguments are valid; ``None``: it has none."""
@@ -126,7 +149,7 @@ class Redactor:
 
     def compensation(self, compensation: Any) -> Any:
         """Return the JSON of what compensates an action as everybody may see it."""
-        if compensation is None or compensation.get("tool") not in self._pointers:
+        if compensation is None or not self.covers(compensation.get("tool")):
             return compensation
         return self._covered(compensation)
 
@@ -140,22 +163,37 @@ class Redactor:
             return None
         return {**plan, "actions": [self._planned(action) for action in plan["actions"]]}
 
-    def document(self, plan: bytes) -> bytes:
-        """Return a proposal's canonical JSON as everybody may see it."""
-        shown = self.proposal(jsonvalue.parse(plan)) if self._pointers else None
-        return plan if shown is None else jsonvalue.canonical(shown)
+    def problem(self, problem: PlanProblem, actions: Sequence[Action]) -> PlanProblem:
+        """Return what is wrong with a proposal without what redacted parameters refer to."""
+        by_id = {action.id: action for action in actions}
+        action = by_id.get(problem.ids[0])
+        if problem.code != "unknown_id" or action is None or problem.ids[-1] in by_id:
+            return problem
+        undo = action.compensation
+        tools = [action.tool, undo.tool if isinstance(undo, ToolCompensation) else None]
+        open_ = [*action.dependencies, getattr(undo, "action_id", None)]
+        if problem.ids[-1] in open_ or not any(map(self.covers, tools)):
+            return problem
+        message = f"{action.id!r} refers to the output of {MARK}…, and no action has that id"
+        return PlanProblem(problem.code, message, (action.id,))
 
     def _hides(self, action: dict[str, Any]) -> bool:
         compensation = action.get("compensation") or {}
-        return action.get("tool") in self._pointers or compensation.get("tool") in self._pointers
+        return self.covers(action.get("tool")) or self.covers(compensation.get("tool"))
 
     def _planned(self, action: dict[str, Any]) -> dict[str, Any]:
         if not self._hides(action):
             return action
         compensation = self.compensation(action.get("compensation"))
-        if action.get("tool") in self._pointers:
+        if self.covers(action.get("tool")):
             action = self._covered(action)
         return {**action, "compensation": compensation}
+
+    def covers(self, tool: str | None) -> bool:
+        """Tell whether the arguments of a call that nobody has checked are hidden."""
+        if tool is None or not self._pointers:
+            return False
+        return tool in self._pointers or not self._known(tool)
 
     def _covered(self, call: dict[str, Any]) -> dict[str, Any]:
         args = call["parameters"]
@@ -166,9 +204,15 @@ def redact(args: dict[str, JSONValue], pointers: Iterable[str], keyed: Keyed) ->
     """Return arguments with the values that ``pointers`` name replaced; others are passed over."""
     names = tuple(sorted(set(pointers)))
     secrets: list[JSONValue] = []
-    replaced: Any = args
-    for pointer in names:
-        replaced = _replaced(replaced, jsonvalue.pointer_parts(pointer), keyed, secrets)
+    tree: _Tree = {}
+    for name in names:
+        branch: _Tree | None = tree
+        *way, last = jsonvalue.pointer_parts(name)
+        for part in way:
+            branch = None if branch is None else branch.setdefault(part, {})
+        if branch is not None:
+            branch[last] = None
+    replaced = _replaced(args, tree, keyed, secrets)
     return Redaction(names, replaced, tuple(secrets), keyed)
 
 
@@ -182,22 +226,24 @@ def shown(value: JSONValue, keyed: Keyed) -> str:
     return MARK + keyed(b"value\n" + jsonvalue.canonical(value)).hex()[:_DIGITS]
 
 
-def _replaced(value: Any, path: list[str], keyed: Keyed, secrets: list[JSONValue]) -> Any:
-    """Return ``value`` with what ``path`` leads to replaced, and keep that; all else is shared."""
-    if not path:
-        secrets.append(value)
-        return shown(value, keyed)
-    name, *rest = path
-    if isinstance(value, dict) and name in value:
-        return {**value, name: _replaced(value[name], rest, keyed, secrets)}
-    if isinstance(value, list) and re.fullmatch("0|[1-9][0-9]*", name) and int(name) < len(value):
-        place = int(name)
-        return [
-            *value[:place],
-            _replaced(value[place], rest, keyed, secrets),
-            *value[place + 1 :],
-        ]
-    return value
+def _replaced(value: Any, tree: _Tree, keyed: Keyed, secrets: list[JSONValue]) -> Any:
+    """Return ``value`` with what ``tree`` leads to replaced, and keep that; all else is shared."""
+    places: Iterator[tuple[Any, _Tree | None]]
+    if isinstance(value, dict):
+        places = ((name, branch) for name, branch in tree.items() if name in value)
+    elif isinstance(value, list):
+        numbers = ((name, branch) for name, branch in tree.items() if _NUMBER.fullmatch(name))
+        places = ((int(name), branch) for name, branch in numbers if int(name) < len(value))
+    else:
+        return value
+    replaced: Any = value.copy()
+    for place, branch in places:
+        if branch is None:
+            secrets.append(value[place])
+            replaced[place] = shown(value[place], keyed)
+        else:
+            replaced[place] = _replaced(value[place], branch, keyed, secrets)
+    return replaced
 
 
 def value_at(args: Any, parts: list[str]) -> tuple[list[str | int], JSONValue] | None:
@@ -207,9 +253,7 @@ def value_at(args: Any, parts: list[str]) -> tuple[list[str | int], JSONValue] |
         if isinstance(args, dict) and part in args:
             path.append(part)
             args = args[part]
-        elif (
-            isinstance(args, list) and re.fullmatch("0|[1-9][0-9]*", part) and int(part) < len(args)
-        ):
+        elif isinstance(args, list) and _NUMBER.fullmatch(part) and int(part) < len(args):
             path.append(int(part))
             args = args[int(part)]
         else:
@@ -230,22 +274,56 @@ def _leaf_paths(
         yield path
 
 
-def _spellings(secrets: Iterable[JSONValue]) -> dict[str, JSONValue] | None:
-    """Return every way the secret values may be spelled in a text; ``None``: too many values."""
-    found: dict[str, JSONValue] = {}
-    for number, leaf in enumerate(leaf for secret in secrets for leaf in _leaves(secret)):
-        if number >= _MOST_VALUES:
-            return None
-        if isinstance(leaf, str):
-            forms = {leaf, repr(leaf)[1:-1]}
-            forms |= {json.dumps(leaf)[1:-1], json.dumps(leaf, ensure_ascii=False)[1:-1]}
+def kind_of(error: str) -> str:
+    """Return the first words of a condition's error: what went wrong, without what with."""
+    words = re.match(r"[A-Za-z ,-]*", error)
+    return (words.group().strip() if words else "") or "could not be evaluated"
+
+
+def _quoted(text: str, secrets: Iterable[JSONValue]) -> list[tuple[int, int, JSONValue]] | None:
+    """Return where a text quotes secret values, in order; ``None``: it would take too long."""
+    places: list[tuple[int, int, JSONValue]] = []
+    work = 0
+    for leaf in (leaf for secret in secrets for leaf in _leaves(secret)):
+        for form in _spellings(leaf, len(text)):
+            work += len(text) + _EACH
+            if work > _MOST_WORK:
+                return None
+            places += [(start, start + len(form), leaf) for start in _places(form, text)]
+    found: list[tuple[int, int, JSONValue]] = []
+    for start, end, leaf in sorted(places, key=lambda place: (place[0], -place[1])):
+        if found and start < found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end), found[-1][2])
         else:
-            forms = {repr(leaf), jsonvalue.canonical(leaf).decode()}
-        for form in forms:
-            if len(form) >= _SHORT or any(letter.isalnum() for letter in form):
-                found.setdefault(form, leaf)
-    found.pop("", None)
+            found.append((start, end, leaf))
     return found
+
+
+def _places(form: str, text: str) -> Iterator[int]:
+    """Yield where a text has a spelling: a short one only where it stands alone."""
+    start = text.find(form)
+    while start >= 0:
+        end = start + len(form)
+        around = text[max(start - 1, 0) : start] + text[end : end + 1]
+        if len(form) >= _SHORT or not any(letter.isalnum() or letter == "_" for letter in around):
+            yield start
+        start = text.find(form, end)
+
+
+def _spellings(leaf: str | int | float, most: int) -> set[str]:
+    """Return the ways, at most so long, in which a text may spell a value."""
+    if isinstance(leaf, str):
+        if len(leaf) > most:
+            return set()
+        forms = {leaf, repr(leaf)[1:-1], json.dumps(leaf)[1:-1]}
+        forms.add(json.dumps(leaf, ensure_ascii=False)[1:-1])
+    else:
+        forms = {repr(leaf), jsonvalue.canonical(leaf).decode()}
+    return {
+        form
+        for form in forms
+        if len(form) <= most and (len(form) >= _SHORT or any(map(str.isalnum, form)))
+    }
 
 
 def _leaves(value: JSONValue) -> Iterator[str | int | float]:
@@ -261,6 +339,6 @@ def _leaves(value: JSONValue) -> Iterator[str | int | float]:
             yield from _leaves(item)
 
 
-def _pattern(form: str) -> str:
-    exact = re.escape(form)
-    return exact if len(form) >= _SHORT else rf"(?<!\w){exact}(?!\w)"
+def blind(keyed: Keyed, uid: str) -> str:
+    """Return what goes into the digest of an action's hold, so that nobody can try a guess."""
+    return keyed(b"blind\n" + uid.encode()).hex()

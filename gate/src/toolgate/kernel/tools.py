@@ -31,7 +31,15 @@ class RegisteredTool:
 
     def argument_problems(self, args: dict[str, JSONValue]) -> list[SchemaProblem]:
         """Return what is wrong with ``args`` under the client's and the operator's schema."""
-        return [problem for schema in self.parameters for problem in schema.problems(args)]
+        found = [problem for schema in self.parameters for problem in schema.problems(args)]
+        return [self._shown(problem) for problem in found] if self.contract.redact else found
+
+    def _shown(self, problem: SchemaProblem) -> SchemaProblem:
+        """Return a problem without what is in a redacted argument, names of members included."""
+        for pointer in self.contract.redact:
+            if f"{problem.pointer}/".startswith(f"{pointer}/"):
+                return SchemaProblem(pointer, f"{MASK} does not match the schema")
+        return problem
 
     def result_problems(self, output: JSONValue) -> list[SchemaProblem]:
         """Return what is wrong with an output under the declared ``returns``, if there is one."""
@@ -56,6 +64,10 @@ class ToolRegistry:
     def known(self) -> set[str]:
         """The names of the tools that the operator has spoken of or the client has registered."""
         return {*self._configured, *self._tools}
+
+    def knows(self, name: str) -> bool:
+        """Tell whether the operator has spoken of a tool, or the client has registered it."""
+        return name in self._configured or name in self._tools
 
     def contract(self, name: str) -> Contract:
         """Return a tool's contract, whether it is registered or not."""
