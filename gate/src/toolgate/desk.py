@@ -15,6 +15,7 @@ from toolgate import clock, faults, jsonvalue
 from toolgate.approvals import statement
 from toolgate.approvals.hold import Hold
 from toolgate.approvals.statement import Answer
+from toolgate.approvals.tally import HoldState
 from toolgate.config import GateConfig
 from toolgate.deployment import pinned_keys, signing_key
 from toolgate.errors import ApprovalError, JournalTampered
@@ -31,7 +32,7 @@ from toolgate.kernel.judge import Judge
 from toolgate.kernel.places import call_of
 from toolgate.kernel.plan_list import ProposalView, view_proposal
 from toolgate.kernel.plan_view import PlanView, view_plan
-from toolgate.kernel.records import Call, redactor_of
+from toolgate.kernel.records import Call, decision_of, redactor_of
 from toolgate.kernel.tools import ToolRegistry
 from toolgate.policy import compile_policy
 from toolgate.policy.contracts import contract_for
@@ -187,6 +188,13 @@ class Desk:
         finally:
             store.rollback()
 
+    def decision(self, view: HoldView) -> dict[str, JSONValue] | None:
+        """Return policy's last decision on a held action, as the log tells it.
+
+        Raises :class:`~toolgate.errors.JournalTampered`.
+        """
+        return decision_of(self._journal.reader, view.hold.uid)
+
     def timeline(self, session: str) -> Iterator[Event]:
         """Iterate over a session's events, in order."""
         return self._journal.store.events(session=session)
@@ -240,7 +248,11 @@ class Desk:
         if refused is not None:
             raise ApprovalError(refused)
         faults.hit("approval.signed")
-        self._journal.store.add_approval(hold.hold_id, envelope, now)
+        if not self._journal.store.add_approval(hold.hold_id, envelope, now, pending=True):
+            raise ApprovalError(
+                f"the hold {hold.hold_id} has ended meanwhile; nobody is asked any more, and "
+                "nothing was written"
+            )
         faults.hit("approval.written")
         self._check_counted(view.base, envelope)
         return Answered(self.find(hold.hold_id), verdict, approver, hold.digest)
@@ -257,8 +269,15 @@ class Desk:
         return next((r.reason for r in said.refused if r.seq == mine), None)
 
     def _check_counted(self, hold: Hold, envelope: bytes) -> None:
-        """Tell an approver whose answer came too late: somebody else's edit came before it."""
+        """Tell an approver whose answer came too late, or after more than a gate looks at."""
         rows, said = self._answers(hold)
+        if self.find(hold.hold_id).status == HoldState.PENDING and all(
+            row.envelope != envelope for row in rows
+        ):
+            raise ApprovalError(
+                f"so much lies beside the hold {hold.hold_id} that no gate looks at one more "
+                "answer: somebody has filled the journal's store"
+            )
         refused = {refusal.seq: refusal.reason for refusal in said.refused}
         for row in rows:
             if row.envelope == envelope and row.seq in refused:

@@ -88,7 +88,7 @@ class Runtime:
             policy,
             Capabilities(config.capabilities),
             self.tools,
-            redactor_of(config, self._journal.reader),
+            redactor_of(config, self._journal.reader, self.tools.knows),
             config.agent.id,
             config.agent.framework,
             settings.approvers,

@@ -123,3 +123,39 @@ async def test_old_row_put_back_is_found(tmp_path: Path) -> None:
     db.close()
     report = verified(tmp_path)
     assert report.problem is not None
+
+
+async def test_row_of_a_hold_that_ended_put_back_over_a_later_end_is_found(tmp_path: Path) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        await gate.tool("pay")
+        uid = (await gate.govern("pay", {}))["uid"]
+        gate.approve(uid, ALICE, tmp_path)
+        resumed = gate.send("resume", uid=uid)
+        run = await gate.runs.get()
+        with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+            released = db.execute("SELECT * FROM hold").fetchall()
+        db.close()
+        gate.suspend(run)
+        await resumed
+        await gate.request("withdraw", uid=uid)
+    assert verified(tmp_path).problem is None
+    with sqlite3.connect(tmp_path / ".toolgate/journal.db") as db:
+        db.execute("DELETE FROM hold")
+        db.executemany(f"INSERT INTO hold VALUES ({','.join('?' * len(released[0]))})", released)
+    db.close()
+    assert "an old row was put back" in (verified(tmp_path).problem or "")
+
+
+async def test_event_with_digits_moved_into_the_hash_before_it_is_not_genuine_elsewhere(
+    tmp_path: Path,
+) -> None:
+    await history(tmp_path)
+    journal = inspect_journal(Driver(tmp_path, config()).config)
+    events = [event for event in journal.store.events() if event.seq >= 10]
+    journal.store.close()
+    assert events
+    for event in events:
+        place = str(event.seq)
+        moved = event._replace(seq=int(place[1:]), prev=event.prev + place[:1].encode())
+        assert journal.reader.genuine(event)
+        assert not journal.reader.genuine(moved)

@@ -242,6 +242,8 @@ async def test_edit_never_makes_fewer_people_necessary(tmp_path: Path) -> None:
         gate.approve(uid, BOB, tmp_path)
         outcome = await gate.request("resume", uid=uid)
     assert waiting["status"] == "held"
+    assert [group["approved_by"] for group in waiting["hold"]["groups"]] == [["alice"], ["alice"]]
+    assert waiting["hold"]["missing"] == [{"approvers": ["bob"], "quorum": 1, "rules": ["large"]}]
     assert outcome["edited_args"] == LESS
     assert gate.ran == [("pay", LESS)]
 
@@ -378,10 +380,10 @@ async def test_answer_that_an_edit_overtakes_counts_for_nothing_and_says_so(
         desk = Desk(gate.config)
         add = desk._journal.store.add_approval
 
-        def overtaken(hold: str, envelope: bytes, at: int) -> None:
+        def overtaken(hold: str, envelope: bytes, at: int, *, pending: bool) -> bool:
             monkeypatch.undo()
             edit(gate, uid, ALICE, tmp_path, LESS)
-            add(hold, envelope, at)
+            return add(hold, envelope, at, pending=pending)
 
         monkeypatch.setattr(desk._journal.store, "add_approval", overtaken)
         with pytest.raises(ApprovalError, match="answered meanwhile"):

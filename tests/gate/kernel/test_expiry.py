@@ -192,6 +192,7 @@ async def test_holds_of_another_agent_are_left_to_its_own_gates(
     assert "hold.expired" not in kinds(tmp_path, theirs)
 
 
+@pytest.mark.tampers
 async def test_hold_whose_row_was_changed_keeps_no_other_from_expiring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

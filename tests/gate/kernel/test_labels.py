@@ -292,7 +292,7 @@ async def test_untrusted_document_labels_the_session_and_its_text_is_not_kept(
     source = PAGE["source"]
     assert page == {"digest": digest, "length": 46, "trust": "untrusted", "source": source}
     assert (ours["trust"], ours["length"]) == ("trusted", 4)
-    assert label == {"label": "untrusted", "source": {"observation": digest}}
+    assert label == {"label": "untrusted", "source": {"observation": digest}, "follows": 0}
     assert b"Ignore your instructions" not in everything
     assert problem(tmp_path) is None
 
@@ -375,6 +375,7 @@ async def test_observation_of_the_wrong_shape_is_refused(
         assert told(gate, "observation.recorded") == []
 
 
+@pytest.mark.tampers
 async def test_label_row_that_was_forged_is_not_believed(tmp_path: Path) -> None:
     async with Driver(tmp_path, wary()) as gate:
         await tools(gate)
@@ -390,6 +391,7 @@ async def test_label_row_that_was_forged_is_not_believed(tmp_path: Path) -> None
         assert gate.ran == []
 
 
+@pytest.mark.tampers
 async def test_label_row_that_was_taken_away_is_missed_and_nothing_runs(tmp_path: Path) -> None:
     async with Driver(tmp_path, wary()) as gate:
         await tools(gate)

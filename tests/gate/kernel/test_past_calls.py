@@ -298,6 +298,7 @@ TAMPERING = {
 }
 
 
+@pytest.mark.tampers
 @pytest.mark.parametrize(("sql", "told"), TAMPERING.values(), ids=TAMPERING)
 async def test_count_that_somebody_has_tampered_with_is_not_believed(
     tmp_path: Path, sql: str, told: str

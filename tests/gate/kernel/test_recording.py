@@ -47,6 +47,7 @@ async def test_end_that_cannot_be_written_is_an_internal_error_and_the_body_is_n
     assert len(gate.ran) == 2
 
 
+@pytest.mark.tampers
 async def test_effects_on_state_that_was_tampered_with_are_not_written_and_the_action_fails(
     tmp_path: Path,
 ) -> None:

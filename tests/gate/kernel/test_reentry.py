@@ -77,6 +77,7 @@ async def test_approved_call_whose_body_stops_itself_is_held_again_and_its_appro
         gate.suspend(await gate.runs.get())
         first = await resumed
         [listed] = (await gate.request("holds"))["holds"]
+    assert problem(tmp_path) is None
     async with Driver(tmp_path, config()) as later:
         await later.tool("pay")
         second = await entered_again(later, uid, "paid")
@@ -291,6 +292,7 @@ async def test_reply_that_says_neither_or_both_fails_the_call(
     assert "neither `output` nor `suspended`, or both" in outcome["error"]["message"]
 
 
+@pytest.mark.tampers
 async def test_row_of_a_suspended_action_that_is_put_back_enters_nothing_twice(
     tmp_path: Path,
 ) -> None:

@@ -223,6 +223,7 @@ async def test_forged_settlement_is_journaled_once_and_changes_nothing(tmp_path:
     assert problem(tmp_path) is None
 
 
+@pytest.mark.tampers
 async def test_old_row_of_an_action_in_doubt_that_is_put_back_runs_nothing_twice(
     tmp_path: Path,
 ) -> None:
@@ -243,6 +244,7 @@ async def test_old_row_of_an_action_in_doubt_that_is_put_back_runs_nothing_twice
     assert problem(tmp_path) is not None
 
 
+@pytest.mark.tampers
 async def test_log_that_was_set_back_under_a_living_gate_does_not_run_a_retry_twice(
     tmp_path: Path,
 ) -> None:

@@ -19,6 +19,8 @@ from toolgate.desk import Desk
 from toolgate.errors import ApprovalError, JournalTampered
 from toolgate.wire.messages import RPCError
 
+pytestmark = pytest.mark.tampers
+
 DB = ".toolgate/journal.db"
 
 

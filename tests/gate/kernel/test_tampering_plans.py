@@ -12,6 +12,8 @@ from support.people import ALICE
 from support.plans import World, call, of, plan_config, propose
 from toolgate.wire.messages import RPCError
 
+pytestmark = pytest.mark.tampers
+
 
 def take_row(folder: Path, table: str, uid: str) -> None:
     """Delete a row from the store, as somebody who can write it does."""

@@ -253,6 +253,7 @@ async def test_questions_that_decide_nothing_leave_no_trace_of_a_removal(tmp_pat
     assert [item for item in found["issues"] if item["code"] == "policy_hold"] == []
 
 
+@pytest.mark.tampers
 async def test_rows_of_labels_cannot_be_taken_out_or_put_back_unseen(tmp_path: Path) -> None:
     async with Driver(tmp_path, wary()) as gate:
         await tools(gate)
@@ -279,6 +280,7 @@ async def test_rows_of_labels_cannot_be_taken_out_or_put_back_unseen(tmp_path: P
     assert "untrusted" in str(problem(tmp_path))
 
 
+@pytest.mark.tampers
 async def test_label_that_came_back_is_not_hidden_by_the_removal_of_the_first(
     tmp_path: Path,
 ) -> None:
@@ -299,6 +301,7 @@ async def test_label_that_came_back_is_not_hidden_by_the_removal_of_the_first(
     assert "untrusted" in str(problem(tmp_path))
 
 
+@pytest.mark.tampers
 async def test_event_of_a_removal_that_is_cut_out_of_the_log_is_missed(tmp_path: Path) -> None:
     async with Driver(tmp_path, wary()) as gate:
         await tools(gate)

@@ -63,6 +63,8 @@ async def test_without_keys_and_names_anybody_approves_and_everything_says_so(
     assert outcome["hold"]["approvers"] == ["*"]
     assert outcome["hold"]["allow_unsigned"] is True
     assert listed["unsigned"] == ["whoever"]
+    assert [group["approved_by"] for group in listed["groups"]] == [["whoever"]]
+    assert (outcome["hold"]["missing"][0]["approvers"], listed["missing"]) == (["*"], [])
     assert opened[0]["requirement"]["unsigned"] is True
     assert recorded[0]["unsigned"] is True
     assert released[0]["unsigned"] == ["whoever"]

@@ -2,8 +2,9 @@
 
 1. each row's MAC is the journal key's;
 2. each action's last event is the one that its row stands at, or its hold's row while it is held;
-   each proposal's last event is the one that its row stands at; no action, hold or proposal lacks
-   its row; each session was opened where its row says, and no other;
+   each hold that has ended stands at an event of its action, after which nobody was asked on it
+   again; each proposal's last event is the one that its row stands at; no action, hold or proposal
+   lacks its row; each session was opened where its row says, and no other;
 3. no idempotency key names two actions or two proposals, and each names the one that claimed it;
 4. each key of a session's state was written where its row says, and nobody has written it since;
    no key that was written lacks its row;
@@ -46,8 +47,13 @@ from toolgate.journal.records import (
 )
 from toolgate.journal.store import Store
 
-_ASKED: Final = (EventKind.HOLD_OPENED, EventKind.HOLD_REOPENED, EventKind.HOLD_EDITED)
-"""The events that write the row of a held action."""
+_ASKED: Final = (
+    EventKind.HOLD_OPENED,
+    EventKind.HOLD_REOPENED,
+    EventKind.HOLD_EDITED,
+    EventKind.ACTION_SUSPENDED,
+)
+"""The events that write the row of an action that is held from then on."""
 
 
 class Rows:
@@ -134,10 +140,20 @@ class Rows:
                 )
             if held:
                 self._in_place(hold.uid, hold.last_seq, self._held.pop(hold.uid))
+            else:
+                self._ended(hold)
         for hold_id in self._log.holds:
             raise JournalTampered(f"the row of hold {hold_id} is missing")
         for uid in self._held:
             raise JournalTampered(f"action {uid} is held, and the row of its hold is missing")
+
+    def _ended(self, hold: HoldRecord) -> None:
+        """Check that a hold has ended where its row says, and was never opened again since."""
+        what = f"the hold {hold.hold_id} of action {hold.uid}"
+        event = self._event(what, hold.last_seq)
+        asked = self._asked(hold.uid)
+        if event.action != hold.uid or asked >= hold.last_seq:
+            raise _put_back(what, hold.last_seq, asked)
 
     def _sessions(self) -> None:
         for session in self._all(SessionRecord):

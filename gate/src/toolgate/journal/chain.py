@@ -62,23 +62,29 @@ def hash_of(event: Event) -> bytes:
     """Recompute an event's hash from everything else in its row.
 
     The answer is no hash at all for a row that no gate writes and whose hash would be another
-    row's: with an empty text where nothing stands, or a separator inside a field.
+    row's: with an empty text where nothing stands, a separator inside a field, or a hash before it
+    that is longer or shorter than a hash. Nor is there one for text that is not UTF-8.
     """
+    if len(event.prev) != len(GENESIS):
+        return b""
     if event.session == "" or event.action == "" or _SEPARATOR in (event.session or ""):
         return b""
     if _SEPARATOR in event.run or _SEPARATOR in event.kind or _SEPARATOR in (event.action or ""):
         return b""
-    return event_hash(
-        event.prev,
-        event.seq,
-        event.run,
-        event.n,
-        event.at,
-        event.session,
-        event.action,
-        event.kind,
-        event.data,
-    )
+    try:
+        return event_hash(
+            event.prev,
+            event.seq,
+            event.run,
+            event.n,
+            event.at,
+            event.session,
+            event.action,
+            event.kind,
+            event.data,
+        )
+    except UnicodeEncodeError:
+        return b""
 
 
 def row_bytes(table: str, fields: tuple[str | int | bytes | None, ...]) -> bytes:

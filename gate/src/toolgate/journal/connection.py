@@ -55,7 +55,9 @@ class Connection:
             faults.fail_store()
             self._run("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            # What Python refuses by itself, such as a closed connection, has no code.
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
+            if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise StoreBusy from None
             raise JournalUnavailable(f"the journal could not be written: {error}") from error
 

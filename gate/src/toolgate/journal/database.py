@@ -8,6 +8,7 @@ import stat
 import tempfile
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -57,6 +58,11 @@ class Translated:
                 "the journal's database holds a trigger or a view that the journal never made: "
                 "nothing is read or written through it"
             ) from error
+        if isinstance(error, UnicodeEncodeError):
+            raise JournalTampered(
+                "the journal has a row that names another in text that is not UTF-8: no gate has "
+                "written it"
+            ) from error
         if isinstance(error, sqlite3.Error):
             text = f"the journal could not be {self._doing}: {error}"
             raise JournalUnavailable(text) from error
@@ -99,8 +105,13 @@ def _connect(path: Path | None, *, power: bool, create: bool) -> sqlite3.Connect
         cached_statements=64,
         check_same_thread=False,
     )
+    # Any bytes may stand where a text ought to be. What is not UTF-8 is read as lone surrogates,
+    # which no text of the gate's has: such a row fails by its MAC like any other, and alone.
+    db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
     try:
         db.execute("PRAGMA trusted_schema = OFF")
+        # What is redacted in a row is overwritten in its page, too.
+        db.execute("PRAGMA secure_delete = ON")
         db.execute(f"PRAGMA synchronous = {'FULL' if power else 'NORMAL'}")
         db.execute("PRAGMA wal_autocheckpoint = 0")
         # A WAL that is begun anew is cut to just below the length at which it is looked at.

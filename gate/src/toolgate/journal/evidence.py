@@ -8,8 +8,10 @@ from typing import Final
 from toolgate import jsonvalue
 from toolgate.errors import JournalTampered
 from toolgate.journal.events import Event, EventKind
+from toolgate.journal.grounds import Grounds, where
 from toolgate.journal.heads import STATE_EVENTS, written
 from toolgate.journal.names import is_name
+from toolgate.journal.store import Store
 
 _ATTEMPT: Final = 64
 """Bits below an action's attempts, for the place of its last event: one number takes less room."""
@@ -21,8 +23,10 @@ _MAY_REMEMBER: Final = b'"remembered":true'
 class Evidence:
     """What genuine events have said so far; raises :class:`JournalTampered` for what cannot be."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
         self.seq = 0
+        self.grounds = Grounds(store)
+        """What decisions stood on."""
         self._actions: dict[str, int] = {}
         self.opened: dict[str | None, int] = {}
         """Where each session was opened."""
@@ -45,6 +49,7 @@ class Evidence:
         if kind in _BESIDE:
             # Its ``action`` is the name of something that is none.
             if kind == EventKind.LIMIT_COUNTED:
+                self.grounds.counted(event)
                 self.counted[str(action)] = event.seq
             elif kind == EventKind.LABEL_REMOVED:
                 _unlabelled(self, event)
@@ -55,8 +60,12 @@ class Evidence:
         if action is not None:
             attempts = self._actions.get(action, 0) >> _ATTEMPT
             if kind == EventKind.ACTION_EXECUTING:
+                if not attempts:
+                    self.grounds.called(event)
                 attempts = _attempt(event, attempts)
             self._actions[action] = attempts << _ATTEMPT | event.seq
+        if kind in _DECIDES:
+            self.grounds.decided(event, self._actions, _ATTEMPT)
         tell = _TELLS.get(kind)
         if tell is not None:
             tell(self, event)
@@ -73,7 +82,7 @@ class Evidence:
 
 def _opened(log: Evidence, event: Event) -> None:
     if event.session in log.opened:
-        raise JournalTampered(f"{_where(event)} opens a session a second time")
+        raise JournalTampered(f"{where(event)} opens a session a second time")
     log.opened[event.session] = event.seq
 
 
@@ -83,7 +92,7 @@ def _held(log: Evidence, event: Event) -> None:
 
 def _received(log: Evidence, event: Event) -> None:
     if event.action is None or event.action in log.proposals:
-        raise JournalTampered(f"{_where(event)} receives a proposal a second time")
+        raise JournalTampered(f"{where(event)} receives a proposal a second time")
     log.proposals.add(event.action)
 
 
@@ -94,17 +103,20 @@ def _saved(log: Evidence, event: Event) -> None:
 def _labelled(log: Evidence, event: Event) -> None:
     label = event.session, jsonvalue.parse(event.data)["label"]
     if label in log.labels:
-        raise JournalTampered(f"{_where(event)} adds a label a second time")
+        raise JournalTampered(f"{where(event)} adds a label a second time")
+    log.grounds.labelled(event, label[1])
     log.labels[label] = event.seq
 
 
 def _unlabelled(log: Evidence, event: Event) -> None:
     data = jsonvalue.parse(event.data)
     if log.labels.pop((event.session, data["label"]), None) != data["added"]:
-        raise JournalTampered(f"{_where(event)} takes away a label that is not there")
+        raise JournalTampered(f"{where(event)} takes away a label that is not there")
+    log.grounds.unlabelled(event, data["label"])
 
 
 def _wrote(log: Evidence, event: Event) -> None:
+    log.grounds.wrote_state(event)
     for name in written(event):
         log.states[event.session, name] = event.seq
     if event.kind == EventKind.STATE_ROLLED_BACK and event.action is not None:
@@ -120,6 +132,7 @@ def _ended(log: Evidence, event: Event) -> None:
         log.results.append((event.action, False))
 
 
+_DECIDES: Final = frozenset({EventKind.ACTION_DECIDED, EventKind.CHECKPOINT_RESTORED})
 _BESIDE: Final = frozenset(
     {EventKind.LIMIT_COUNTED, EventKind.KEY_CLAIMED, EventKind.LABEL_REMOVED}
 )
@@ -137,9 +150,5 @@ _TELLS: Final[dict[str, Callable[[Evidence, Event], None]]] = {
 def _attempt(event: Event, before: int) -> int:
     attempt: int = jsonvalue.parse(event.data)["attempt"]
     if attempt <= before:
-        raise JournalTampered(f"{_where(event)} executes an attempt of an action a second time")
+        raise JournalTampered(f"{where(event)} executes an attempt of an action a second time")
     return attempt
-
-
-def _where(event: Event) -> str:
-    return f"event {event.seq} ({event.kind}, run {event.run}, number {event.n})"

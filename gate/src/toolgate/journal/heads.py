@@ -9,7 +9,10 @@ wrote its key. The log is asked by an index of the events that write state, whic
 3. an event carries a summary when as many have gone by without one as there are keys, and
    :data:`EVERY` at least, so that reading back is short and writing summaries is rare.
 
-What an older program wrote carries none: such a session is read back to its beginning, once.
+4. an event names the session's event before it that writes state (:data:`FOLLOWS`), so that one
+   that is hidden from the index is missed, and one that was seen may not be gone.
+
+What an older program wrote carries neither: such a session is read back to its beginning, once.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from typing import Final
 from toolgate import jsonvalue
 from toolgate.errors import JournalTampered
 from toolgate.journal.events import Event, EventKind
+from toolgate.journal.memory import Memory
 from toolgate.journal.store import Store
+from toolgate.jsonvalue import JSONValue
 
 EVERY: Final = 256
 """At least so many events that write a session's state lie between two summaries."""
@@ -30,6 +35,10 @@ SESSIONS: Final = 64
 """So many sessions' heads are kept in memory: where each of their keys was written, no values."""
 SUMMARY: Final = "heads"
 """The member of an event's data that is its summary, without the keys that it writes itself."""
+FOLLOWS: Final = "follows"
+"""The member of an event's data that is the place of the one before it in its session that writes
+state, too, or gives a label, or of the same limit; 0 for the first.
+"""
 
 STATE_EVENTS: Final = frozenset(
     {EventKind.STATE_CHANGED, EventKind.STATE_ROLLED_BACK, EventKind.CHECKPOINT_RESTORED}
@@ -49,9 +58,10 @@ class _Known:
 class Heads:
     """The heads of the sessions that were asked for last."""
 
-    def __init__(self, store: Store, verified: Callable[[Event], Event]) -> None:
+    def __init__(self, store: Store, verified: Callable[[Event], Event], memory: Memory) -> None:
         """``verified`` returns a genuine event, and raises :class:`JournalTampered`."""
         self._store = store
+        self._memory = memory
         self._verified = verified
         self._sessions: OrderedDict[str, _Known] = OrderedDict()
 
@@ -62,18 +72,30 @@ class Heads:
         """
         return self._current(session).heads
 
-    def summary(self, session: str) -> dict[str, int] | None:
-        """Return the summary that the session's next event has to carry; ``None``: it need not."""
-        known = self._current(session)
-        return dict(known.heads) if known.since >= max(EVERY, len(known.heads)) else None
+    def last(self, session: str) -> int:
+        """Return the place of a session's last event when it was asked for; 0: there was none."""
+        known = self._sessions.get(session)
+        return 0 if known is None else known.seq
 
-    def forget(self) -> None:
-        """Forget everything: something that was read is not going to be committed."""
-        self._sessions.clear()
+    def next(self, session: str) -> dict[str, JSONValue]:
+        """Return what the session's next event has to carry: what it follows, perhaps a summary."""
+        known = self._current(session)
+        link: dict[str, JSONValue] = {FOLLOWS: known.seq}
+        if known.since >= max(EVERY, len(known.heads)):
+            link[SUMMARY] = dict(known.heads)
+        return link
+
+    def forget(self, after: int = 0) -> None:
+        """Forget what stands after a place: it is not going to be committed."""
+        for session in [name for name, known in self._sessions.items() if known.seq > after]:
+            del self._sessions[session]
 
     def _current(self, session: str) -> _Known:
         known = self._sessions.get(session)
         last = self._store.last_state_event(session)
+        seen = self._memory.last(("state", session, ""))
+        if last < seen:
+            raise _missing(session, f"ends at {last}, and went on to {seen}")
         if known is None:
             known = self._sessions[session] = self._read_back(session)
             while len(self._sessions) > SESSIONS:
@@ -83,10 +105,8 @@ class Heads:
                 _go_on(known, self._verified(event))
         self._sessions.move_to_end(session)
         if known.seq != last:
-            raise JournalTampered(
-                f"the log of session {session} ends at {last}, and went on to {known.seq}: events "
-                "that write its state are missing"
-            )
+            raise _missing(session, f"ends at {last}, and went on to {known.seq}")
+        self._memory.saw(("state", session, ""), last)
         return known
 
     def _read_back(self, session: str) -> _Known:
@@ -102,7 +122,10 @@ class Heads:
 
 
 def _go_on(known: _Known, event: Event) -> None:
-    summary = _summary(event)
+    summary, follows = _summary(event), jsonvalue.parse(event.data).get(FOLLOWS, known.seq)
+    if follows != known.seq and (summary is None or known.seq):
+        what = f"goes on from {known.seq} to {event.seq}, which follows {follows}"
+        raise _missing(event.session, what)
     if summary is not None:
         known.heads, known.since = summary, 0
     known.seq = event.seq
@@ -121,3 +144,9 @@ def written(event: Event) -> Iterator[str]:
     data = jsonvalue.parse(event.data)
     for change in (*data.get("changes", ()), *data.get("restored", ())):
         yield change if isinstance(change, str) else change["key"]
+
+
+def _missing(session: str | None, how: str) -> JournalTampered:
+    return JournalTampered(
+        f"the log of session {session} {how}: events that write its state are missing"
+    )

@@ -183,7 +183,7 @@ class Journal:
             tx.reset((0, 0, GENESIS))
             self._store.rollback()
             raise
-        _, self._n, self._prev = tx.mark()
+        _, self._n, self._prev = tx.committed()
         faults.hit("transaction.committed")
         return result
 
@@ -242,7 +242,7 @@ class Journal:
             self._roll_back()
             _refuse(units, error)
             return
-        _, self._n, self._prev = tx.mark()
+        _, self._n, self._prev = tx.committed()
         faults.hit("transaction.committed")
         for unit, result in done:
             if not unit.future.done():

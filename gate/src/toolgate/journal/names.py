@@ -7,6 +7,8 @@ that was taken out of the store, or set back, does not agree with the last of th
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from toolgate import jsonvalue
 from toolgate.journal.records import TABLES, ActionRecord, ProposalRecord
 
@@ -24,6 +26,12 @@ def key_name(of: type[ActionRecord | ProposalRecord], project: str, agent: str, 
 def removals_name(session: str) -> str:
     """Return the name of what was taken away of a session's labels, and of what was said of it."""
     return name_of("labels", session)
+
+
+@lru_cache(maxsize=64)
+def calls_name(session: str) -> str:
+    """Return the name of the count of a session's calls."""
+    return name_of("calls", session)
 
 
 def is_name(action: str | None) -> bool:

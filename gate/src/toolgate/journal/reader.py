@@ -9,7 +9,6 @@ these bytes under the journal key (the order they are in is told in
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -17,7 +16,8 @@ from toolgate import jsonvalue
 from toolgate.errors import JournalTampered
 from toolgate.journal.chain import JournalKey, hash_of
 from toolgate.journal.events import Event, EventKind
-from toolgate.journal.heads import Heads
+from toolgate.journal.heads import FOLLOWS, Heads
+from toolgate.journal.memory import Memory
 from toolgate.journal.names import key_name, removals_name
 from toolgate.journal.records import (
     TABLES,
@@ -47,9 +47,6 @@ R = TypeVar(
     LabelRecord,
 )
 
-REMEMBERED_RESULTS = 10_000
-"""Of so many results it is remembered, while a gate runs, where they stand."""
-
 N = TypeVar("N", ActionRecord, ProposalRecord)
 
 
@@ -62,10 +59,10 @@ class Reader:
         self._mac = key.mac
         self.redacting = key.derived("redaction").mac
         """HMAC-SHA256 under the key for what is shown in place of secrets."""
-        self.heads = Heads(store, self._verified)
+        self.memory = Memory()
+        """What was seen of the log, and may not be gone."""
+        self.heads = Heads(store, self._verified, self.memory)
         """Where the log says that a session's state was written."""
-        self._results: OrderedDict[tuple[str, str], int] = OrderedDict()
-        """Where the log stood when a result was remembered or forgotten, as far as was seen."""
 
     def action(self, uid: str) -> ActionRecord | None:
         """Return an action by its uid; raises :class:`JournalTampered`."""
@@ -183,11 +180,11 @@ class Reader:
         """Return what a session remembers of a content; raises :class:`JournalTampered`."""
         record = self._get(ResultRecord, session, content)
         if record is not None:
-            newest = self._results.get((session, content), 0)
+            newest = self.memory.last(("result", session, content))
             if record.last_seq < newest:
                 what = f"what session {session} remembers of action {record.uid}"
                 raise _set_back(what, record.last_seq, newest)
-            self._note_result(session, content, record.last_seq)
+            self.memory.saw(("result", session, content), record.last_seq)
         return record
 
     def usage(self, name: str) -> UsageRecord | None:
@@ -195,10 +192,14 @@ class Reader:
         with self.store.view():
             record = self._get(UsageRecord, name)
             log = self.store.last_seq_of(name)
+        seen = self.memory.last(("count", name, ""))
+        log = max(log, seen)
         # An older program counted without an event: of what it wrote the log says nothing.
         if log and (record is None or record.last_seq != log):
             what = f"what is used of the limit {name}"
             raise _set_back(what, 0 if record is None else record.last_seq, log)
+        if record is not None and record.last_seq > seen:
+            self.memory.saw(("count", name, ""), record.last_seq)
         return record
 
     def checkpoint(self, checkpoint: str) -> CheckpointRecord | None:
@@ -210,19 +211,36 @@ class Reader:
 
         So it does when the log tells of others: every label that was added is there, but for those
         that an approver has taken away. Rows that are taken out of the store are missed, and so are
-        rows that were put back in the place of others.
+        rows that were put back in the place of others, and events that are not there any more.
         """
         with self.store.view():
             found = self._records(LabelRecord, self.store.labels(session))
-            added = self.store.labels_added(session)
-            removed = self.removed_labels(session) if len(found) < added else {}
-        stand = {record.last_seq for record in found}
-        if len(found) + len(removed) < added or not stand.isdisjoint(removed):
+            added = self._labels_added(session)
+            stand = {record.last_seq for record in found}
+            removed = {} if stand == added else self.removed_labels(session)
+        if stand | removed.keys() != added or not stand.isdisjoint(removed):
             raise JournalTampered(
                 f"the labels of session {session} are not those its log tells of: rows of the "
                 "table label are missing, or were put back; nothing was done on their word"
             )
         return found
+
+    def _labels_added(self, session: str) -> set[int]:
+        """Return the places at which a session was given a label; each event is verified once."""
+        seen = self.memory.labels(session)
+        before = 0
+        found = self.store.labels_added(session)
+        for seq in found:
+            if seq not in seen:
+                event = self.event(seq)
+                if jsonvalue.parse(event.data).get(FOLLOWS, before) != before:
+                    raise _labels_hidden(session)
+                self.memory.saw_label(session, seq)
+            before = seq
+        added = set(found)
+        if not seen <= added:
+            raise _labels_hidden(session)
+        return added
 
     def removed_labels(self, session: str) -> dict[int, str]:
         """Return the labels that were taken away from a session, by the places they were added at.
@@ -305,13 +323,6 @@ class Reader:
             )
         return record
 
-    def _note_result(self, session: str, content: str, seq: int) -> None:
-        """Note where what a session remembers of a content stands: no row may stand before."""
-        self._results[session, content] = seq
-        self._results.move_to_end((session, content))
-        if len(self._results) > REMEMBERED_RESULTS:
-            self._results.popitem(last=False)
-
     def _named(
         self, kind: type[N], find: Callable[[str, str, str], Row | None], *named: str
     ) -> N | None:
@@ -350,6 +361,13 @@ class Reader:
                 yield self.verified(kind, row)
             except JournalTampered:
                 continue
+
+
+def _labels_hidden(session: str) -> JournalTampered:
+    return JournalTampered(
+        f"events that gave session {session} a label are missing from the log: what it was given "
+        "nobody knows any more, and nothing is decided"
+    )
 
 
 def _set_back(what: str, stands: int, log: int) -> JournalTampered:

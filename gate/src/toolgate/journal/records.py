@@ -12,9 +12,11 @@ is under the MAC, so that an old row, put back, no longer agrees with the log.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from toolgate.journal.chain import row_bytes
+from toolgate.jsonvalue import JSONValue
 
 
 class ActionRecord(NamedTuple):
@@ -197,13 +199,22 @@ class LabelRecord(NamedTuple):
 class ApprovalRow(NamedTuple):
     """An approver's envelope as it was put into the store: only its signature is trusted.
 
-    ``envelope`` ought to be bytes and ``at`` a time; whoever can write the store decides.
+    ``envelope`` is bytes and ``at`` a time; ``None`` where something else lies in the store.
     """
 
     seq: int
     hold: str
     envelope: Any
     at: Any
+
+    def evidence(self) -> dict[str, JSONValue]:
+        """Return what the log keeps of an envelope that does not count: it may be anything.
+
+        Nothing is kept of what was never loaded.
+        """
+        if self.envelope is None:
+            return {}
+        return {"envelope_sha256": hashlib.sha256(self.envelope).hexdigest()}
 
 
 Record: TypeAlias = (

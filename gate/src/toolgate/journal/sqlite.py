@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
 
 from toolgate import faults
 from toolgate.errors import JournalTampered
-from toolgate.journal.connection import Connection
 from toolgate.journal.database import READING, WRITING
+from toolgate.journal.envelopes import LARGEST_SEQ, Envelopes
 from toolgate.journal.events import Event
-from toolgate.journal.records import ApprovalRow
 from toolgate.journal.statements import (
     COLUMNS,
     DELETE,
@@ -27,23 +25,28 @@ from toolgate.journal.statements import (
 )
 from toolgate.journal.store import Row
 
-_LARGEST_SEQ: Final = 1 << 62
-_GENUINE_SEQ: Final = f"seq BETWEEN 1 AND {_LARGEST_SEQ}"
-"""Places that the journal itself gives: others were written by somebody else."""
-_PAGE: Final = 1000
-"""Approvals that are read at once, of however many have arrived."""
-_DUE: Final = (
-    "hold INDEXED BY hold_due WHERE status = 'pending' AND deadline IS NOT NULL"
-    " AND (deadline, hold_id) > (?, ?)"
-)
-"""The pending holds that may expire, after one of them. Of itself SQLite takes the index of all
-pending holds, and sorts them.
-"""
-MAX_APPROVALS: Final = 1000
-"""At most so many answers to one hold are looked at: nobody can make a resume slow with more."""
+
+def _due(after: tuple[int, str]) -> tuple[str, tuple[int, object]]:
+    """Return which pending holds may expire after one of them, and the values of that.
+
+    Of itself SQLite takes the index of all pending holds, and sorts them.
+    """
+    place, value = _stored(after[1])
+    sql = "hold INDEXED BY hold_due WHERE status = 'pending' AND deadline IS NOT NULL"
+    return f"{sql} AND (deadline, hold_id) > (?, {place})", (after[0], value)
 
 
-class SQLiteStore(Connection):
+def _stored(found: str | bytes) -> tuple[str, object]:
+    """Return how a statement names a key that came out of the store, whatever stood there.
+
+    Only as bytes can text be given back that is not UTF-8.
+    """
+    if isinstance(found, str):
+        return "CAST(? AS TEXT)", found.encode("utf-8", "surrogateescape")
+    return "?", found
+
+
+class SQLiteStore(Envelopes):
     """A :class:`~toolgate.journal.store.Store` in one file, or in memory."""
 
     def meta(self, key: str) -> str | None:
@@ -61,7 +64,7 @@ class SQLiteStore(Connection):
         """Return the place of the last event, 0 for an empty log."""
         with READING:
             last = self._run("SELECT ifnull(max(seq), 0) FROM event").fetchone()[0]
-        if not isinstance(last, int) or not 0 <= last < _LARGEST_SEQ:
+        if not isinstance(last, int) or not 0 <= last < LARGEST_SEQ:
             raise JournalTampered(f"the log's last place is {last}: the gate never gave it")
         return last
 
@@ -217,11 +220,11 @@ class SQLiteStore(Connection):
         with READING:
             return self._run(sql, (session,)).fetchall()
 
-    def labels_added(self, session: str) -> int:
-        """Return how many events say that a session was given a label, by index."""
-        sql = "SELECT count(*) FROM event WHERE kind = 'label.added' AND session = ?"
+    def labels_added(self, session: str) -> list[int]:
+        """Return the places of the events that give a session a label, by index, in order."""
+        sql = "SELECT seq FROM event WHERE kind = 'label.added' AND session = ? ORDER BY seq"
         with READING:
-            return int(self._run(sql, (session,)).fetchone()[0])
+            return [row[0] for row in self._run(sql, (session,))]
 
     def last_state_event(self, session: str) -> int:
         """Return the place of the last event that writes a session's state, by index; 0: none."""
@@ -259,18 +262,20 @@ class SQLiteStore(Connection):
 
         They are in the order of their deadlines, then of their ids, those after a deadline and id.
         """
+        due, values = _due(after)
         sql = (
-            f"SELECT deadline, hold_id, uid FROM {_DUE} AND deadline < ?"
+            f"SELECT deadline, hold_id, uid FROM {due} AND deadline < ?"
             " ORDER BY deadline, hold_id LIMIT ?"
         )
         with READING:
-            return self._run(sql, (*after, until, limit)).fetchall()
+            return self._run(sql, (*values, until, limit)).fetchall()
 
     def next_deadline(self, after: tuple[int, str]) -> int | None:
         """Return the first deadline of a pending hold after a deadline and id, by index."""
-        sql = f"SELECT deadline FROM {_DUE} ORDER BY deadline, hold_id LIMIT 1"
+        due, values = _due(after)
+        sql = f"SELECT deadline FROM {due} ORDER BY deadline, hold_id LIMIT 1"
         with READING:
-            row = self._run(sql, after).fetchone()
+            row = self._run(sql, values).fetchone()
         return row[0] if row is not None and isinstance(row[0], int) else None
 
     def moved_on(self, holds: Iterable[str]) -> list[str]:
@@ -308,10 +313,14 @@ class SQLiteStore(Connection):
             "status =": status,
             "tool =": tool,
             "session =": session,
-            beyond: after,
         }
-        given = {name: value for name, value in asked.items() if value is not None}
-        where = " AND ".join(f"{name} ?" for name in given)
+        given: dict[str, object] = {
+            f"{name} ?": value for name, value in asked.items() if value is not None
+        }
+        if after is not None:
+            place, value = _stored(after)
+            given[f"{beyond} {place}"] = value
+        where = " AND ".join(given)
         sql = f"SELECT {COLUMNS['action']} FROM action WHERE {where} ORDER BY uid {order} LIMIT ?"
         with READING:
             return self._run(sql, (*given.values(), limit)).fetchall()
@@ -328,8 +337,9 @@ class SQLiteStore(Connection):
         wheres: list[str] = []
         values: list[object] = []
         if after is not None:
-            wheres.append(f"rowid > (SELECT rowid FROM {table} WHERE {key} = ?)")
-            values.append(after)
+            place, value = _stored(after)
+            wheres.append(f"rowid > (SELECT rowid FROM {table} WHERE {key} = {place})")
+            values.append(value)
         if status is not None:
             wheres.append("status = ?")
             values.append(status)
@@ -337,50 +347,6 @@ class SQLiteStore(Connection):
         sql = f"SELECT {COLUMNS[table]} FROM {table}{where} ORDER BY rowid LIMIT ?"
         with READING:
             return self._run(sql, (*values, limit)).fetchall()
-
-    def add_approval(self, hold: str, envelope: bytes, at: int) -> None:
-        """Put an approver's envelope beside its hold, durably, in a transaction of its own."""
-        with WRITING:
-            faults.fail_store()
-            self._run("PRAGMA busy_timeout = 5000")
-            self._run("PRAGMA synchronous = FULL")
-            self._run(
-                "INSERT INTO approval (seq, hold, envelope, at)"
-                f" SELECT ifnull(max(seq), 0) + 1, ?, ?, ? FROM approval WHERE {_GENUINE_SEQ}",
-                (hold, envelope, at),
-            )
-
-    def forget_approval(self, seq: int) -> None:
-        """Put nothing in the place of the envelope of this number."""
-        with WRITING:
-            self._run("UPDATE approval SET envelope = x'' WHERE seq = ?", (seq,))
-
-    def approvals(self, hold: str) -> list[ApprovalRow]:
-        """Return the envelopes received for a hold, in order of arrival."""
-        with READING:
-            rows = self._run(
-                f"SELECT seq, hold, envelope, at FROM approval WHERE hold = ? AND {_GENUINE_SEQ}"
-                " ORDER BY seq LIMIT ?",
-                (hold, MAX_APPROVALS),
-            ).fetchall()
-        return [ApprovalRow(*row) for row in rows]
-
-    def last_approval(self) -> int:
-        """Return the number of the last approval received, 0 when there is none."""
-        with READING:
-            sql = f"SELECT ifnull(max(seq), 0) FROM approval WHERE {_GENUINE_SEQ}"
-            return int(self._run(sql).fetchone()[0])
-
-    def approvals_after(self, seq: int) -> list[tuple[int, str]]:
-        """Return ``(number, hold)`` of the next approvals received after the number ``seq``.
-
-        They are in order, and may be fewer than there are; none: there are no more.
-        """
-        sql = (
-            f"SELECT seq, hold FROM approval WHERE seq > ? AND {_GENUINE_SEQ} ORDER BY seq LIMIT ?"
-        )
-        with READING:
-            return self._run(sql, (seq, _PAGE)).fetchall()
 
     def damage(self) -> str | None:
         """Return what is wrong with the store's own order, indexes against tables, if anything."""

@@ -6,7 +6,7 @@ Rows cross this boundary as tuples in the order of the records' fields, followed
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
@@ -143,8 +143,8 @@ class Store(Protocol):
     def labels(self, session: str) -> list[Row]:
         """Return a session's labels, in the order of their UTF-8."""
 
-    def labels_added(self, session: str) -> int:
-        """Return how many events say that a session was given a label, by index."""
+    def labels_added(self, session: str) -> list[int]:
+        """Return the places of the events that give a session a label, by index, in order."""
 
     def last_state_event(self, session: str) -> int:
         """Return the place of the last event that writes a session's state, by index; 0: none."""
@@ -197,14 +197,21 @@ class Store(Protocol):
     def proposals_named(self, proposal_id: str) -> list[Row]:
         """Return the proposals whose proposers gave them this id, in the order they came."""
 
-    def add_approval(self, hold: str, envelope: bytes, at: int) -> None:
-        """Put an approver's envelope beside its hold, durably, in a transaction of its own."""
+    def add_approval(self, hold: str, envelope: bytes, at: int, *, pending: bool = False) -> bool:
+        """Put an approver's envelope beside its hold, durably, in a transaction of its own.
 
-    def forget_approval(self, seq: int) -> None:
-        """Put nothing in the place of the envelope of this number."""
+        With ``pending``, only while the hold's row says so: in one step with the look at it, so
+        nothing comes after what ends the hold. Returns whether it was put there.
+        """
+
+    def forget_approvals(self, hold: str, but: Collection[int]) -> None:
+        """Put nothing in the place of each envelope of a hold, but for those of these numbers."""
 
     def approvals(self, hold: str) -> list[ApprovalRow]:
-        """Return the envelopes received for a hold, in order of arrival."""
+        """Return the envelopes received for a hold, in order of arrival: a bounded number.
+
+        What is no envelope, because it is not bytes or too large, is ``None`` and was not loaded.
+        """
 
     def last_approval(self) -> int:
         """Return the number of the last approval received, 0 when there is none."""

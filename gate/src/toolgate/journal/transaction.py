@@ -16,10 +16,12 @@ The rules of writing:
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from toolgate import jsonvalue
 from toolgate.journal.chain import GENESIS, JournalKey, event_hash
 from toolgate.journal.events import Event, EventKind
-from toolgate.journal.heads import SUMMARY
+from toolgate.journal.heads import FOLLOWS
 from toolgate.journal.names import key_name
 from toolgate.journal.reader import Reader
 from toolgate.journal.records import (
@@ -52,7 +54,7 @@ class Transaction(Reader):
         super().__init__(store, key)
         self._run = run
         self._events: list[Event] = []
-        self._seq = self._n = self.now = 0
+        self._seq = self._n = self._durable = self.now = 0
         self._prev = GENESIS
         self._usage: dict[str, UsageRecord | None] = {}
         """What is used of some limits, as of the log's last event: true until others write."""
@@ -63,6 +65,13 @@ class Transaction(Reader):
         if seq != self._seq or len(self._usage) > REMEMBERED_LIMITS:
             self._usage.clear()
         self._seq, self._n, self._prev, self.now = seq, n, prev, at
+        self._durable = seq
+        self.memory.begin(seq)
+
+    def committed(self) -> tuple[int, int, bytes]:
+        """Take note that everything is durable; returns where the chain stands."""
+        self.memory.keep()
+        return self.mark()
 
     @property
     def seq(self) -> int:
@@ -77,9 +86,10 @@ class Transaction(Reader):
         """Forget what was appended since ``mark`` and not yet written."""
         self._seq, self._n, self._prev = mark
         self._events.clear()
-        self.heads.forget()
         self._usage.clear()
-        self._results.clear()
+        kept = max(self._seq, self._durable)
+        self.heads.forget(kept)
+        self.memory.forget(kept)
 
     def flush(self) -> None:
         """Write the events appended so far."""
@@ -135,12 +145,31 @@ class Transaction(Reader):
         :class:`~toolgate.errors.JournalTampered`.
         """
         self.flush()
-        summary = self.heads.summary(session)
-        if summary is not None:
-            data = {**data, SUMMARY: summary}
+        data = {**data, **self.heads.next(session)}
         seq = self.append(kind, data, session=session, action=action)
+        self.memory.saw(("state", session, ""), seq)
         self.flush()
         return seq
+
+    def labels(self, session: str) -> list[LabelRecord]:
+        """Return the labels of a session, those given here too; raises :class:`JournalTampered`."""
+        self.flush()
+        return super().labels(session)
+
+    def add_label(
+        self, session: str, label: str, source: dict[str, JSONValue], action: str | None
+    ) -> None:
+        """Give a session a label that it has not; ``source`` tells where it comes from."""
+        self.flush()
+        added = self.store.labels_added(session)
+        data: dict[str, JSONValue] = {
+            "label": label,
+            "source": source,
+            FOLLOWS: added[-1] if added else 0,
+        }
+        seq = self.append(EventKind.LABEL_ADDED, data, session=session, action=action)
+        self.memory.saw_label(session, seq)
+        self.insert(LabelRecord(session, label, self.now, seq))
 
     def insert(self, record: Record) -> None:
         """Add a record, sealed; its key (and idempotency key) must be new."""
@@ -162,7 +191,7 @@ class Transaction(Reader):
     def put(self, record: StateRecord | ResultRecord | UsageRecord | LabelRecord) -> None:
         """Add a record, sealed, or replace the one of the same key, whatever it was."""
         if isinstance(record, ResultRecord):
-            self._note_result(record.session, record.content, record.last_seq)
+            self.memory.saw(("result", record.session, record.content), record.last_seq)
         self.store.put(TABLES[type(record)], self._sealed(record))
 
     def usage(self, name: str) -> UsageRecord | None:
@@ -173,24 +202,34 @@ class Transaction(Reader):
             self._usage[name] = super().usage(name)
         return self._usage[name]
 
-    def count(self, name: str, data: JSONValue, told: JSONValue, session: str) -> None:
-        """Set what is used of the limit ``name`` to ``data``; its event says ``told`` of it."""
-        seq = self.append(EventKind.LIMIT_COUNTED, {"used": told}, session=session, action=name)
+    def count(self, name: str, data: JSONValue, told: JSONValue, session: str) -> int:
+        """Set what is used of the limit ``name`` to ``data``; its event says ``told`` of it.
+
+        Returns the event's place.
+        """
+        known = self.usage(name)
+        counted: dict[str, JSONValue] = {
+            "used": told,
+            FOLLOWS: 0 if known is None else known.last_seq,
+        }
+        seq = self.append(EventKind.LIMIT_COUNTED, counted, session=session, action=name)
+        self.memory.saw(("count", name, ""), seq)
         record = self._usage[name] = UsageRecord(name, jsonvalue.canonical(data), seq)
         self.put(record)
+        return seq
 
     def forget(self, session: str, content: str) -> bool:
         """Delete the result that a session remembers for a content; tell whether there was one."""
-        self._note_result(session, content, self._seq)
+        self.memory.saw(("result", session, content), self._seq)
         return self.store.delete("result", session, content)
 
     def unlabel(self, session: str, label: str) -> None:
         """Delete a session's label, of whose removal the log tells."""
         self.store.delete(TABLES[LabelRecord], session, label)
 
-    def forget_answer(self, number: int) -> None:
-        """Take the content of an answer out of the store: it was for approvers only."""
-        self.store.forget_approval(number)
+    def forget_answers(self, hold: str, but: Collection[int]) -> None:
+        """Take the answers to a hold out of the store, but for some: they were for approvers."""
+        self.store.forget_approvals(hold, but)
 
     def _sealed(self, record: Record) -> Row:
         return (*record, self._mac(record.sealed()))

@@ -9,7 +9,8 @@ What is checked, in this order:
    before it;
 4. each event's hash is that of its content, and its MAC is the journal key's;
 5. no attempt of an action was executed twice; no session, proposal or label was begun twice;
-6. the rows agree with the log: see :mod:`toolgate.journal.agreement`.
+6. what decisions stood on was so when they were made: see :mod:`toolgate.journal.grounds`;
+7. the rows agree with the log: see :mod:`toolgate.journal.agreement`.
 
 One pass over the log and one over the rows. Kept in memory is one entry for each action, proposal,
 key of a session's state, label and checkpoint, never their contents: about 150 bytes an action.
@@ -59,7 +60,7 @@ def verify(store: Store, key: JournalKey, progress: Callable[[int], None]) -> Re
     :class:`~toolgate.errors.JournalUnavailable` when it cannot be read.
     """
     report = Report()
-    log = Evidence()
+    log = Evidence(store)
     chains: dict[str, _Chain] = {}
     try:
         if (damage := store.damage()) is not None:

@@ -18,6 +18,7 @@ In this order, and the first that fails ends it:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from toolgate.ir import Action, OutcomeError, OutcomeKind
@@ -31,11 +32,15 @@ from toolgate.validation import SchemaProblem
 
 
 class Admission(NamedTuple):
-    """The decision on a call. ``verdict`` is ``None`` when policy was not asked."""
+    """The decision on a call. ``verdict`` is ``None`` when policy was not asked.
+
+    ``stood_on`` is what was read of the session for it, in few words, and nothing else.
+    """
 
     step: Literal["reject", "hold", "execute"]
     verdict: Verdict | None = None
     error: OutcomeError | None = None
+    stood_on: Mapping[str, JSONValue] = MappingProxyType({})
 
 
 def check(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from toolgate import jsonvalue
 from toolgate.ir import ActionStatus, Outcome, OutcomeError, OutcomeKind
 from toolgate.journal.events import EventKind
+from toolgate.journal.grounds import STOOD_ON
 from toolgate.journal.journal import Transaction, new_id
 from toolgate.journal.records import CheckpointRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
@@ -49,16 +50,12 @@ def restore(tx: Transaction, judge: Judge, session: SessionRecord, checkpoint: s
         )
         return Outcome(ActionStatus.REJECTED, checkpoint, error=error)
     content = jsonvalue.parse(record.state)
-    refusals = [
-        refusal
-        for key, value in state.difference(tx, session.session, content).items()
-        if (refusal := judge.refusal_of_write(tx, checkpoint, session, tx.now, key, value))
-    ]
+    writes = state.difference(tx, session.session, content)
+    refusals, read = judge.refusals_of_writes(tx, checkpoint, session, tx.now, writes)
     if refusals:
         message = "; ".join(dict.fromkeys(refusal.message for refusal in refusals))
         error = OutcomeError(refusals[0].kind, f"nothing was restored: {message}")
         return Outcome(ActionStatus.REJECTED, checkpoint, error=error)
-    changes = state.replace(
-        tx, session.session, content, EventKind.CHECKPOINT_RESTORED, checkpoint=checkpoint
-    )
+    data: dict[str, JSONValue] = {"checkpoint": checkpoint, **({STOOD_ON: read} if read else {})}
+    changes = state.replace(tx, session.session, content, EventKind.CHECKPOINT_RESTORED, **data)
     return Outcome(ActionStatus.SUCCEEDED, checkpoint, state_changes=changes)

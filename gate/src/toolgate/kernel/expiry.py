@@ -9,7 +9,8 @@ The rules:
    in time, it stays as it is, for whoever picks it up; denied, or not approved, it ends.
 3. Each hold is looked at once, in the order of the deadlines, at most :data:`BATCH` in one turn of
    the event loop: a gate that starts on a journal full of old holds serves its client meanwhile.
-4. A hold that cannot be read is left to whoever asks for it; the others do not wait for that.
+4. A hold that cannot be read, or judged, is left to whoever asks for it; the others do not wait for
+   that. A batch that the store refuses is looked at one by one: it may be the fault of one row.
 """
 
 from __future__ import annotations
@@ -100,29 +101,37 @@ class Expiry:
     async def _batch(self) -> int:
         """End what is to end of the next holds that are due; return how many were looked at."""
         due = self._journal.due(self._looked_at, BATCH)
-        ours = [uid for _, _, uid in due if self._is_ours(uid)]
-        ends = [
-            self._journal.transact(lambda tx, uid=uid: self._conclude(tx, uid))  # type: ignore[misc]
-            for uid in ours
-        ]
-        came = await asyncio.gather(*ends, return_exceptions=True)
-        for end in came:
-            if isinstance(end, JournalUnavailable):
-                raise end
+        ours = [uid for _, _, uid in due if self._may_be_ours(uid)]
+        came = await self._concluded(*ours)
+        if any(isinstance(end, JournalUnavailable) for end in came):
+            came = [end for uid in ours for end in await self._concluded(uid)]
+            unavailable = [end for end in came if isinstance(end, JournalUnavailable)]
+            if len(unavailable) == len(came):
+                raise unavailable[0]
         if due:
             self._looked_at = due[-1][:2]
         for end in came:
-            if isinstance(end, BaseException) and not isinstance(end, ToolgateError):
-                raise end
             if isinstance(end, str):
                 self._ended(end)
+            elif isinstance(end, BaseException) and not isinstance(end, ToolgateError):
+                told = {"message": "a hold could not be judged at its deadline", "exception": end}
+                asyncio.get_running_loop().call_exception_handler(told)
         return len(due)
 
-    def _is_ours(self, uid: str) -> bool:
+    async def _concluded(self, *uids: str) -> list[str | BaseException | None]:
+        """Look at some actions in one transaction, and return what came of each."""
+        ends = [
+            self._journal.transact(lambda tx, uid=uid: self._conclude(tx, uid))  # type: ignore[misc]
+            for uid in uids
+        ]
+        return await asyncio.gather(*ends, return_exceptions=True)
+
+    def _may_be_ours(self, uid: str) -> bool:
         try:
             return self._ours(uid)
         except JournalUnavailable:
-            raise
+            # The transaction that looks at it finds out whether that is the row's fault.
+            return True
         except ToolgateError:
             return False
 

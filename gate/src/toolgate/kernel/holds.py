@@ -21,6 +21,7 @@ from toolgate.kernel.edits import edited_or_not
 from toolgate.kernel.places import call_of, compensates, planned
 from toolgate.kernel.records import Call, edit_of, hold_of, hold_summary, proposed_args
 from toolgate.kernel.redaction import Redactor
+from toolgate.policy.requirement import in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,11 @@ class HoldView:
     tally: Tally
     place: Place | None = None
     edit: Edit | None = None
+
+    @property
+    def waits_for(self) -> str:
+        """Whose approval it waits for, in words."""
+        return in_words(self.tally.missing(self.hold))
 
     @property
     def revealed(self) -> bool:
@@ -148,7 +154,7 @@ def view_hold(
     if action is None:
         raise JournalTampered(f"the action {record.uid} of hold {record.hold_id} is missing")
     proposed = call_of(reader, action)
-    base = hold_of(record, action, proposed)
+    base = hold_of(reader, record, action, proposed)
     _, said = answers(reader, base, pinned, unsigned=unsigned)
     status = record.status
     if status == HoldState.PENDING:

@@ -74,9 +74,14 @@ class Judge:
         """
         tool = self._tools.get(call.tool) if call.calls_tool else None
         error = check(call, tool, self._capabilities)
-        if error is None and call.redaction is not None:
+        redaction = call.redaction
+        if redaction is None:
+            return Prepared(call, tool, error)
+        if error is not None:
+            return Prepared(call, tool, redaction.error(error))
+        if redaction.unchecked:
             call = call._replace(redaction=self.redactor.checked(call.tool, call.args))
-        return Prepared(call, tool, error)
+        return Prepared(call, tool, None)
 
     def can_run(self, call: Call) -> bool:
         """Tell whether this client has registered what the call needs."""
@@ -109,6 +114,12 @@ class Judge:
         tx = reader if isinstance(reader, Transaction) else None
         past = Past(reader, session, self._tools, tx, self._approvers)
         case = _Case(uid, call.proposal, session, now, state.everything, past)
+        admission = self._admit(prepared, case, state)
+        read = {**past.stood_on, **state.stood_on}
+        return admission._replace(stood_on=read) if read else admission
+
+    def _admit(self, prepared: Prepared, case: _Case, state: StateView) -> Admission:
+        call = prepared.call
         if call.action is SINGLE:
             return admit(self._verdict(prepared, case))
         on_effects = self._verdicts_on_effects(call.action, case)
@@ -175,22 +186,26 @@ class Judge:
 
         return {key: value for key, value in everything.items() if may(key)}
 
-    def refusal_of_write(
+    def refusals_of_writes(
         self,
         tx: Transaction,
         uid: str,
         session: SessionRecord,
         now: int,
-        key: str,
-        value: JSONValue,
-    ) -> OutcomeError | None:
-        """Return why a key may not be written without asking anybody, or None when it may."""
-        refusal = self._capabilities.refusal_of_key(key)
-        if refusal is not None:
-            return refusal
+        writes: Mapping[str, JSONValue],
+    ) -> tuple[list[OutcomeError], dict[str, JSONValue]]:
+        """Return why keys may not be written without asking anybody, and what that stands on."""
         state = StateView(tx, session.session)
         past = Past(tx, session, self._tools, tx, self._approvers)
         case = _Case(uid, None, session, now, state.everything, past)
+        refusals = [self._refusal_of_write(case, key, value) for key, value in writes.items()]
+        read = {**past.stood_on, **state.stood_on}
+        return [refusal for refusal in refusals if refusal is not None], read
+
+    def _refusal_of_write(self, case: _Case, key: str, value: JSONValue) -> OutcomeError | None:
+        refusal = self._capabilities.refusal_of_key(key)
+        if refusal is not None:
+            return refusal
         admission = admit(self._verdict_on_write(case, key, value))
         if admission.step == "hold" and admission.verdict is not None:
             return held_write(key, admission.verdict)

@@ -6,6 +6,7 @@ Every method runs inside a transaction; what it returns is true once that is dur
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from toolgate import clock, jsonvalue
@@ -14,11 +15,14 @@ from toolgate.approvals.tally import HoldState, Tally, Version, is_edit
 from toolgate.ir import ActionStatus, OutcomeError, OutcomeKind
 from toolgate.journal.events import EventKind
 from toolgate.journal.evidence import REMEMBERED
+from toolgate.journal.grounds import STOOD_ON
 from toolgate.journal.journal import Transaction, new_id
 from toolgate.journal.records import ActionRecord, ApprovalRow, HoldRecord, ResultRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import past, state
+from toolgate.kernel.answers import AFTER, void_up_to
 from toolgate.kernel.records import UNSETTLED, Call, consequences, redacted, shown_args
+from toolgate.kernel.redaction import blind
 from toolgate.kernel.result import Ending
 from toolgate.plan import effects
 from toolgate.policy.verdict import ApprovalRequirement, Verdict
@@ -51,9 +55,16 @@ class Ledger:
         tx.append(EventKind.ACTION_PROPOSED, data, session=session, action=uid)
 
     def decide(
-        self, tx: Transaction, session: str, uid: str, decision: dict[str, JSONValue]
+        self,
+        tx: Transaction,
+        session: str,
+        uid: str,
+        decision: dict[str, JSONValue],
+        stood_on: Mapping[str, JSONValue],
     ) -> None:
-        """Journal policy's decision on an action."""
+        """Journal policy's decision on an action, and what was read of the session for it."""
+        if stood_on:
+            decision = {**decision, STOOD_ON: dict(stood_on)}
         tx.append(EventKind.ACTION_DECIDED, decision, session=session, action=uid)
 
     def insert(
@@ -214,6 +225,7 @@ class Ledger:
             "by": version.by,
             "args": call.args if call.redaction is None else call.redaction.args,
             "content": call.content,
+            **_void(tx, hold),
         }
         seq = tx.append(EventKind.HOLD_EDITED, data, session=hold.session, action=hold.uid)
         record = hold._replace(digest=version.digest, last_seq=seq)
@@ -266,6 +278,7 @@ class Ledger:
         counted = dict(said.counted)
         seq = record.last_seq
         new = [row for row in rows if row.seq > record.seen]
+        void = _void(tx, record) if new else {}
         for row in new:
             if row.seq in counted:
                 statement = counted[row.seq]
@@ -287,15 +300,8 @@ class Ledger:
                     data["unsigned"] = True
             else:
                 kind = EventKind.APPROVAL_REFUSED
-                # What does not count may be anything: its digest is evidence enough.
-                envelope = (
-                    row.envelope
-                    if isinstance(row.envelope, bytes)
-                    else ascii(row.envelope).encode()
-                )
-                digest = hashlib.sha256(envelope).hexdigest()
-                data = {"reason": refused[row.seq], "envelope_sha256": digest}
-            data["hold"] = record.hold_id
+                data = {"reason": refused[row.seq], **row.evidence()}
+            data |= {"hold": record.hold_id, **void}
             seq = tx.append(kind, data, session=record.session, action=record.uid)
         if not new:
             return record
@@ -333,9 +339,10 @@ class Ledger:
         emits: tuple[str, ...] = (),
     ) -> ActionRecord:
         """Claim a released action for this run: of all who try, one succeeds."""
+        void = _void(tx, hold)
         self._released(tx, action, hold, said)
         attempt = action.attempts + 1
-        seq = self._executing(tx, action.session, action.uid, attempt, timeout, emits)
+        seq = self._executing(tx, action.session, action.uid, attempt, timeout, emits, void)
         tx.update(hold._replace(status="released", last_seq=seq), hold.last_seq)
         record = action._replace(
             status=ActionStatus.EXECUTING.value, run=self.run, attempts=attempt, last_seq=seq
@@ -390,6 +397,8 @@ class Ledger:
     ) -> ActionRecord:
         """Record that a body has stopped itself: its action is held, or proposed, as before."""
         data: dict[str, JSONValue] = {"attempt": action.attempts, "duration_ms": duration_ms}
+        if hold is not None:
+            data |= _void(tx, hold)
         kind = EventKind.ACTION_SUSPENDED
         seq = tx.append(kind, data, session=action.session, action=action.uid)
         if hold is not None:
@@ -532,8 +541,10 @@ class Ledger:
         attempt: int,
         timeout: float,
         emits: tuple[str, ...],
+        void: dict[str, JSONValue] | None = None,
     ) -> int:
         data: dict[str, JSONValue] = {"attempt": attempt, "timeout_ms": round(timeout * 1000)}
+        data |= void or {}
         if emits:
             # Whoever finds the gate dead knows by this what the body may have brought.
             data["emits"] = list(emits)
@@ -564,7 +575,7 @@ class Ledger:
             "deadline": None if record.deadline is None else clock.to_text(record.deadline),
         }
         if after is not None:
-            data["after"] = after
+            data[AFTER] = after
         return tx.append(kind, data, session=record.session, action=record.uid)
 
     def _hold_record(
@@ -586,7 +597,7 @@ class Ledger:
                 call.args,
                 requirement,
                 *consequences(call.action),
-                None if call.redaction is None else call.redaction.blind(uid),
+                blind(tx.redacting, uid),
             ),
             policy_digest=verdict.digest,
             opened_at=tx.now,
@@ -596,13 +607,21 @@ class Ledger:
         )
 
 
+def _void(tx: Transaction, hold: HoldRecord) -> dict[str, JSONValue]:
+    """Return what an event that a hold's row will stand at says of answers that are void."""
+    tx.flush()
+    after = void_up_to(tx, hold)
+    return {AFTER: after} if after else {}
+
+
 def _settled(tx: Transaction, record: ActionRecord) -> ActionRecord:
     """Return the row of an action that has ended: what the log hides of its arguments goes."""
     if not redacted(record) or record.status in UNSETTLED:
         return record
-    for row in [] if record.hold is None else tx.approvals(record.hold):
-        if is_edit(row.envelope):
-            tx.forget_answer(row.seq)
+    if record.hold is not None:
+        told = [row for row in tx.approvals(record.hold) if row.envelope is not None]
+        # Edits may lie beyond what is looked at, too.
+        tx.forget_answers(record.hold, [row.seq for row in told if not is_edit(row.envelope)])
     tx.flush()
     return record._replace(args=jsonvalue.canonical(shown_args(tx, record)))
 

@@ -17,17 +17,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from toolgate import jsonvalue
+from toolgate.errors import JournalTampered
 from toolgate.ir import ActionType
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Reader, Transaction
-from toolgate.journal.names import name_of
-from toolgate.journal.records import ActionRecord, LabelRecord, SessionRecord
+from toolgate.journal.names import calls_name
+from toolgate.journal.records import ActionRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import unlabelling
 from toolgate.kernel.records import content_digest, content_of, redacted
@@ -57,7 +57,7 @@ class Document:
 class Past:
     """One session's past, at the moment of a decision; nothing is read before it is asked for."""
 
-    __slots__ = ("_approvers", "_reader", "_session", "_tools", "_tx")
+    __slots__ = ("_approvers", "_reader", "_session", "_tools", "_tx", "stood_on")
 
     def __init__(
         self,
@@ -76,12 +76,16 @@ class Past:
         self._tools = tools
         self._tx = tx
         self._approvers = approvers or {}
+        self.stood_on: dict[str, JSONValue] = {}
+        """What was found of what was asked for, in few words: see wire.md, ``action.decided``."""
 
     def labels(self) -> list[str]:
         """Return the session's labels, sorted; those that were taken away are gone from here on."""
-        return unlabelling.labels_left(
+        labels = unlabelling.labels_left(
             self._reader, self._session.session, self._approvers, self._tx
         )
+        self.stood_on["labels"] = [*labels]
+        return labels
 
     def calls(self) -> dict[str, int]:
         """Return how often each tool was called; 0 for one that is known and was not."""
@@ -92,8 +96,12 @@ class Past:
         return sum(self._count()["calls"].values())
 
     def history(self) -> list[dict[str, JSONValue]]:
-        """Return the last calls, at most :data:`HISTORY`, oldest first."""
-        actions = (self._reader.action(uid) for uid in self._count()["last"])
+        """Return the last calls, at most :data:`HISTORY`, oldest first.
+
+        Raises :class:`JournalTampered`, also when the row of one of them is missing.
+        """
+        actions = [self._past_action(uid) for uid in self._count()["last"]]
+        self.stood_on["history"] = [action.last_seq for action in actions]
         return [
             {
                 "tool": action.tool,
@@ -101,12 +109,21 @@ class Past:
                 "labels": list(self._tools.contract(action.tool).labels),
             }
             for action in actions
-            if action is not None
         ]
 
+    def _past_action(self, uid: str) -> ActionRecord:
+        action = self._reader.action(uid)
+        if action is None:
+            raise JournalTampered(
+                f"the row of action {uid} is missing, which session {self._session.session} has "
+                "called; nothing was decided"
+            )
+        return action
+
     def _count(self) -> dict[str, Any]:
-        known = self._reader.usage(_name(self._session.session))
+        known = self._reader.usage(calls_name(self._session.session))
         if known is not None:
+            self.stood_on["calls"] = known.last_seq
             data: dict[str, Any] = jsonvalue.parse(known.data)
             return data
         calls: dict[str, int] = {}
@@ -115,7 +132,7 @@ class Past:
             calls[tool] = calls.get(tool, 0) + 1
         count = {"calls": calls, "last": [uid for _, uid, _ in started[-HISTORY:]]}
         if self._tx is not None:
-            _keep(self._tx, self._session.session, count)
+            self.stood_on["calls"] = _keep(self._tx, self._session.session, count)
         return count
 
 
@@ -126,7 +143,7 @@ def labels_of(reader: Reader, session: str) -> list[str]:
 
 def count_call(tx: Transaction, record: ActionRecord) -> None:
     """Count a call that has just been claimed, if anybody has ever asked for its session's."""
-    known = tx.usage(_name(record.session))
+    known = tx.usage(calls_name(record.session))
     if known is None:
         return
     count: dict[str, Any] = jsonvalue.parse(known.data)
@@ -155,9 +172,7 @@ def add_labels(
             # Whoever takes it away has to know of this, too.
             tx.put(record._replace(at=tx.now))
             continue
-        data: dict[str, JSONValue] = {"label": label, "source": source}
-        seq = tx.append(EventKind.LABEL_ADDED, data, session=session, action=action)
-        tx.insert(LabelRecord(session, label, tx.now, seq))
+        tx.add_label(session, label, source, action)
 
 
 def observe(tx: Transaction, session: str, document: Document, action: str | None = None) -> None:
@@ -232,10 +247,5 @@ def _calls_tool(reader: Reader, record: ActionRecord) -> bool:
     )
 
 
-def _keep(tx: Transaction, session: str, count: dict[str, Any]) -> None:
-    tx.count(_name(session), count, {"calls": sum(count["calls"].values())}, session)
-
-
-@lru_cache(maxsize=64)
-def _name(session: str) -> str:
-    return name_of("calls", session)
+def _keep(tx: Transaction, session: str, count: dict[str, Any]) -> int:
+    return tx.count(calls_name(session), count, {"calls": sum(count["calls"].values())}, session)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from toolgate import clock, jsonvalue
@@ -20,11 +22,13 @@ from toolgate.ir import (
     OutcomeKind,
 )
 from toolgate.journal.events import EventKind
+from toolgate.journal.grounds import STOOD_ON
 from toolgate.journal.journal import Reader
 from toolgate.journal.records import ActionRecord, HoldRecord
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel.redaction import Keyed, Redaction, Redactor, redact
-from toolgate.policy.verdict import ApprovalRequirement, Verdict
+from toolgate.kernel.redaction import Keyed, Redaction, Redactor, blind, redact
+from toolgate.policy.requirement import ApprovalRequirement, missing
+from toolgate.policy.verdict import Verdict
 
 REDACTED: Final = "hmac-sha256:"
 """What the content digest of an action begins with whose arguments are redacted in part."""
@@ -161,10 +165,15 @@ def redaction_of(
     return redact(args, pointers, reader.redacting)
 
 
-def redactor_of(config: GateConfig, reader: Reader) -> Redactor:
-    """Return what a deployment's contracts redact, with its journal's key."""
+def redactor_of(
+    config: GateConfig, reader: Reader, known: Callable[[str], bool] | None = None
+) -> Redactor:
+    """Return what a deployment's contracts redact, with its journal's key.
+
+    ``known`` tells which tools there are; without it, it is those that the config speaks of.
+    """
     pointers = {name: entry.redact for name, entry in config.tools.items()}
-    return Redactor(pointers, reader.redacting)
+    return Redactor(pointers, reader.redacting, known or config.tools.__contains__)
 
 
 def _proposed(reader: Reader, uid: str) -> dict[str, Any]:
@@ -190,6 +199,8 @@ def decision_json(verdict: Verdict, mode: str) -> dict[str, JSONValue]:
         "mode": mode,
         "errors": [{"rule": error.rule, "error": error.error} for error in verdict.errors],
     }
+    if len(verdict.reasons) > 1:
+        decision["reasons"] = dict(verdict.reasons)
     if verdict.observed is not None:
         would_be = decision_json(verdict.observed, mode)
         decision["mode"] = "observe"
@@ -199,15 +210,17 @@ def decision_json(verdict: Verdict, mode: str) -> dict[str, JSONValue]:
     return decision
 
 
-def hold_of(record: HoldRecord, action: ActionRecord, call: Call) -> Hold:
+def hold_of(reader: Reader, record: HoldRecord, action: ActionRecord, call: Call) -> Hold:
     """Return the hold that a record, its action and its call describe.
+
+    Its digest has a blind in it, unless an older program opened it.
 
     Raises :class:`JournalTampered` when they do not belong together.
     """
     if action.uid != record.uid or action.hold != record.hold_id or action.tool != record.tool:
         raise JournalTampered(f"the hold {record.hold_id} and the action {action.uid} do not match")
     expected_effects, compensation, retries = consequences(call.action)
-    return Hold(
+    hold = Hold(
         hold_id=record.hold_id,
         uid=record.uid,
         session=record.session,
@@ -223,10 +236,11 @@ def hold_of(record: HoldRecord, action: ActionRecord, call: Call) -> Hold:
         expected_effects=expected_effects,
         compensation=compensation,
         retries=retries,
-        blind=None if call.redaction is None else call.redaction.blind(action.uid),
+        blind=blind(reader.redacting, action.uid),
         redacted=None if call.redaction is None else call.redaction.args,
         hidden=() if call.redaction is None else call.redaction.pointers,
     )
+    return hold if hold.digest_with(call.args) == record.digest else replace(hold, blind=None)
 
 
 def consequences(action: Action) -> tuple[dict[str, JSONValue], JSONValue, int]:
@@ -245,7 +259,7 @@ def consequences(action: Action) -> tuple[dict[str, JSONValue], JSONValue, int]:
 
 def hold_summary(hold: Hold, said: Tally | None = None) -> dict[str, JSONValue]:
     """Return a hold as an outcome tells it, with what was ``said`` while it was pending."""
-    unsigned = said.unsigned if said is not None else ()
+    approved, unsigned = ((), ()) if said is None else (said.approved_by, said.unsigned)
     return {
         "hold_id": hold.hold_id,
         "reason": hold.reason,
@@ -253,7 +267,17 @@ def hold_summary(hold: Hold, said: Tally | None = None) -> dict[str, JSONValue]:
         "rules": list(hold.rules),
         "approvers": list(hold.approvers),
         "quorum": hold.quorum,
-        "approved_by": list(said.approved_by) if said is not None else [],
+        "approved_by": list(approved),
+        "groups": [
+            {
+                "rule": group.rule,
+                "approvers": list(group.approvers),
+                "quorum": group.quorum,
+                "approved_by": list(group.approved(approved)),
+            }
+            for group in hold.requirement.groups
+        ],
+        "missing": [ask.to_json() for ask in missing(hold.requirement, approved)],
         "deadline": None if hold.deadline is None else clock.to_text(hold.deadline),
         **({"allow_unsigned": True} if hold.requirement.unsigned else {}),
         **({"unsigned": list(unsigned)} if unsigned else {}),
@@ -296,11 +320,12 @@ def recall(reader: Reader, record: ActionRecord) -> Outcome:
 
 
 def decision_of(reader: Reader, uid: str) -> dict[str, JSONValue] | None:
-    """Return policy's last decision on an action, from the log."""
+    """Return policy's last decision on an action, from the log, as its caller was told it."""
     event = reader.last_event(uid, EventKind.ACTION_DECIDED)
     if event is None:
         return None
     decision: dict[str, JSONValue] = jsonvalue.parse(event.data)
+    decision.pop(STOOD_ON, None)
     return decision
 
 

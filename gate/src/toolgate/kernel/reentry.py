@@ -112,10 +112,10 @@ class Reentry:
                 return refusal
         if admission.verdict is not None:
             decision = decision_json(admission.verdict, self._settings.mode)
-            self._ledger.decide(tx, record.session, record.uid, decision)
+            self._ledger.decide(tx, record.session, record.uid, decision, admission.stood_on)
         if admission.step == "hold" and admission.verdict is not None:
             action, hold = self._ledger.hold_again(tx, record, call, admission.verdict)
-            return held_step(action, hold_of(hold, action, call), decision)
+            return held_step(action, hold_of(tx, hold, action, call), decision)
         error = admission.error
         status = ActionStatus.REJECTED
         if refusal is not None:

@@ -18,8 +18,8 @@ held, with the arguments it had.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from toolgate import clock
@@ -27,6 +27,7 @@ from toolgate.approvals.hold import Hold
 from toolgate.approvals.tally import HoldState, Tally
 from toolgate.errors import JournalTampered
 from toolgate.ir import OutcomeError, OutcomeKind
+from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import admission, edits
 from toolgate.kernel.admission import Admission
 from toolgate.policy.verdict import ApprovalRequirement, Verdict
@@ -37,6 +38,7 @@ class Release:
     """The decision on a held action that is resumed.
 
     ``requirement`` is what a reopened hold asks of people; ``error`` also why an edit is refused.
+    ``stood_on`` is the admission's.
     """
 
     step: Literal["wait", "reject", "reopen", "refuse_edit", "execute"]
@@ -44,6 +46,7 @@ class Release:
     verdict: Verdict | None = None
     error: OutcomeError | None = None
     requirement: ApprovalRequirement | None = None
+    stood_on: Mapping[str, JSONValue] = field(default_factory=dict)
 
 
 def release(
@@ -81,19 +84,22 @@ def release(
     refused = None if version.by is None else edits.refused(admitted)
     if refused is not None:
         return Release("refuse_edit", HoldState.PENDING, error=refused)
+    read = admitted.stood_on
     if admitted.step != "reject" and verdict is not None and verdict.requirement is not None:
         asked = verdict.requirement
         if version.by is not None or edited:
             if not edits.asked_already(hold.requirement, asked):
                 wider = edits.widened(hold.requirement, asked)
-                return Release("reopen", HoldState.PENDING, verdict, requirement=wider)
+                return Release(
+                    "reopen", HoldState.PENDING, verdict, requirement=wider, stood_on=read
+                )
         elif asked != hold.requirement:
-            return Release("reopen", HoldState.PENDING, verdict, requirement=asked)
+            return Release("reopen", HoldState.PENDING, verdict, requirement=asked, stood_on=read)
     if not released:
         return Release("wait", state)
     if admitted.step == "reject":
-        return Release("reject", state, verdict, admitted.error)
-    return Release("execute", state, verdict)
+        return Release("reject", state, verdict, admitted.error, stood_on=read)
+    return Release("execute", state, verdict, stood_on=read)
 
 
 def approval_denied(tally: Tally) -> OutcomeError:

@@ -211,7 +211,7 @@ class Releases:
             decision = decision_of(tx, record.uid)
         else:
             decision = decision_json(step.verdict, self._settings.mode)
-            self._ledger.decide(tx, record.session, record.uid, decision)
+            self._ledger.decide(tx, record.session, record.uid, decision, step.stood_on)
         case = _Case(record, hold_record, hold, said, call, decision, edited)
         if step.step != "execute":
             return self._not_released(tx, case, step)
@@ -329,7 +329,7 @@ class Releases:
             hold_record, record = self._ledger.reopen(
                 tx, record, hold_record, case.call, step.verdict, step.requirement
             )
-            return held_step(record, hold_of(hold_record, record, case.call), case.decision)
+            return held_step(record, hold_of(tx, hold_record, record, case.call), case.decision)
         held = held_step(record, hold, case.decision, case.said, step.error)
         # Approved, but this client cannot run it: waiting would not change that.
         return held if step.error is None else held.outcome
@@ -365,4 +365,4 @@ class Releases:
                 f"the log of action {record.uid} does not end where its hold's row says: an old "
                 "row was put back, or events are missing; nothing was done on its word"
             )
-        return hold_record, hold_of(hold_record, record, call_of(tx, record))
+        return hold_record, hold_of(tx, hold_record, record, call_of(tx, record))

@@ -18,7 +18,6 @@ Everything here happens inside a transaction, like :mod:`toolgate.kernel.steps`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -189,17 +188,14 @@ class Settling:
         seen = 0
         if last is not None and last.seq > doubt.seq:
             seen = jsonvalue.parse(last.data)["settlement"]
-        envelopes = {row.seq: row.envelope for row in rows}
+        evidence = {row.seq: row.evidence() for row in rows}
         seq = record.last_seq
         for refusal in judged.refused:
             if refusal.seq > seen:
-                envelope = envelopes[refusal.seq]
-                text = envelope if isinstance(envelope, bytes) else ascii(envelope).encode()
                 data: dict[str, JSONValue] = {
                     "settlement": refusal.seq,
                     "reason": refusal.reason,
-                    # What does not count may be anything: its digest is evidence enough.
-                    "envelope_sha256": hashlib.sha256(text).hexdigest(),
+                    **evidence[refusal.seq],
                 }
                 kind = EventKind.APPROVAL_REFUSED
                 seq = tx.append(kind, data, session=record.session, action=record.uid)
@@ -272,7 +268,7 @@ class Settling:
         if refusal is not None:
             return self._stays(tx, case, refusal.error)
         decision = decision_json(admission.verdict, self._settings.mode)
-        self._ledger.decide(tx, record.session, record.uid, decision)
+        self._ledger.decide(tx, record.session, record.uid, decision, admission.stood_on)
         timeout = timeout_of(prepared.tool, call)
         emits = prepared.tool.contract.emits
         claimed = self._ledger.again(tx, record, timeout, emits, self._why(tx, case))

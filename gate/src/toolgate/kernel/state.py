@@ -24,15 +24,17 @@ class StateView(Mapping[str, JSONValue]):
         """What is read through a transaction cannot change before that ends."""
         self._reader = reader
         self._session = session
+        self.stood_on: dict[str, JSONValue] = {}
+        """The place of the last event that wrote state, once any was asked for; 0: nobody has."""
 
     def __getitem__(self, key: str) -> JSONValue:
-        record = self._reader.state(self._session, key)
+        record = self._record(key)
         if record is None or record.value is None:
             raise KeyError(key)
         return jsonvalue.parse(record.value)
 
     def __contains__(self, key: object) -> bool:
-        record = self._reader.state(self._session, key) if isinstance(key, str) else None
+        record = self._record(key) if isinstance(key, str) else None
         return record is not None and record.value is not None
 
     def __iter__(self) -> Iterator[str]:
@@ -49,8 +51,17 @@ class StateView(Mapping[str, JSONValue]):
             if record.value is not None
         }
 
+    def _record(self, key: str) -> StateRecord | None:
+        record = self._reader.state(self._session, key)
+        self._note()
+        return record
+
+    def _note(self) -> None:
+        self.stood_on["state"] = self._reader.heads.last(self._session)
+
     def _present(self) -> Iterator[StateRecord]:
         records = self._reader.states(self._session)
+        self._note()
         return (record for record in records if record.value is not None)
 
 

@@ -109,7 +109,7 @@ class Steps:
             if before is not None and before.kind == OutcomeKind.APPROVAL_DENIED:
                 if settings.remember_denial:
                     error = _denied_before(recall(tx, before))
-                    admission = Admission("reject", admission.verdict, error)
+                    admission = admission._replace(step="reject", error=error)
             elif (
                 before is not None
                 and settings.join_repeats
@@ -130,7 +130,7 @@ class Steps:
                 tx, session.session, call, uid, admission.verdict
             )
             faults.hit("hold.opened")
-            held = held_step(action, hold_of(hold_record, action, call), decision)
+            held = held_step(action, hold_of(tx, hold_record, action, call), decision)
             return dataclasses.replace(held, opened=True)
         if admission.error is None:
             raise ValueError("a rejected call has a reason")
@@ -415,7 +415,7 @@ class Steps:
         if admission.verdict is None:
             return None
         decision = decision_json(admission.verdict, self._settings.mode)
-        self.ledger.decide(tx, session.session, uid, decision)
+        self.ledger.decide(tx, session.session, uid, decision, admission.stood_on)
         return decision
 
     def _start(

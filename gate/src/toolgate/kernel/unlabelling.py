@@ -8,7 +8,6 @@ journaled once. Without a transaction the answer is the same, and nothing is kep
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -85,12 +84,6 @@ def _hear(tx: Transaction, session: str, rows: list[ApprovalRow], judged: Judged
             tx.unlabel(session, removal.labelled.label)
         else:
             kind = EventKind.APPROVAL_REFUSED
-            # What does not count may be anything: its digest is evidence enough.
-            envelope = row.envelope
-            text = envelope if isinstance(envelope, bytes) else ascii(envelope).encode()
-            data |= {
-                "reason": refused[row.seq],
-                "envelope_sha256": hashlib.sha256(text).hexdigest(),
-            }
+            data |= {"reason": refused[row.seq], **row.evidence()}
         tx.append(kind, data, session=session, action=removals_name(session))
     tx.flush()
