@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from toolgate_langgraph._options import HoldMode, OnDenied, check_options
+from toolgate_client._adapting.options import OnDenied, check_options
+from toolgate_langgraph._options import HoldMode
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -50,7 +51,7 @@ def govern_tools(
     that another gate governs; ``TypeError`` for what is no tool; ``ProtocolError`` when the gate
     refuses a tool; ``GateClosed`` when there is no gate.
     """
-    check_options(hold, on_denied)
+    check_options(get_args(HoldMode), hold, on_denied)
     from toolgate_langgraph._tools import govern
 
     return govern(gate, tools, hold=hold, hold_timeout=hold_timeout, on_denied=on_denied)
@@ -76,12 +77,16 @@ def governed_call(
     ``GateClosed`` and ``ProtocolError`` when the gate could not be asked, and ``TypeError`` or
     ``ValueError`` when ``args`` are not JSON.
     """
-    check_options(hold)
-    from toolgate_langgraph._calls import Call, NoResult
+    check_options(get_args(HoldMode), hold)
+    from toolgate_client._adapting.calls import NoResult
+    from toolgate_langgraph._calls import GraphCall
     from toolgate_langgraph._place import current_place
 
-    call = Call(gate, name, dict(args), body, hold=hold, hold_timeout=hold_timeout)
+    place = current_place()
+    call = GraphCall(
+        gate, name, dict(args), body, hold=hold, hold_timeout=hold_timeout, place=place
+    )
     try:
-        return call.run(current_place())
+        return call.run()
     except NoResult as none:
         raise none.error from none.error.__cause__

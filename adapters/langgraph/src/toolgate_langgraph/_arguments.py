@@ -23,9 +23,11 @@ from pydantic.fields import FieldInfo
 from pydantic.v1 import BaseModel as BaseModelV1
 from pydantic_core import to_jsonable_python
 
+from toolgate_client._adapting.arguments import SchemaArguments
+from toolgate_client._adapting.jsonvalues import without_formats
+
 _CALLBACKS = frozenset({"run_manager", "callbacks"})
 _SINGLE_INPUT = "__arg1"  # the name LangChain shows models for a tool that takes one text
-_SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 
 
 class ToolArguments:
@@ -47,6 +49,7 @@ class ToolArguments:
         self._positional = _positional(tool, body)
         model = tool.args_schema
         self._model = model if isinstance(model, type) else None
+        self._by_schema = SchemaArguments(self._fields, self._shown, self._dump, _to_json)
 
     def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return all of a call's values by name."""
@@ -81,53 +84,22 @@ class ToolArguments:
 
         Raises ``ValueError`` or ``TypeError`` for a value that has no JSON form.
         """
-        dumped = self._dump(visible)
-        proposed: dict[str, Any] = {}
-        for name, value in visible.items():
-            field = self._fields.get(name)
-            key = (
-                getattr(field, "serialization_alias", None) or getattr(field, "alias", None) or name
-            )
-            # A field its author excludes from dumps is an argument all the same.
-            json_value = dumped[key] if key in dumped else _to_json(value)
-            proposed[self._json_name(name, field)] = json_value
-        return proposed
+        return self._by_schema.propose(visible)
 
     def edited(
         self, args: Mapping[str, Any], proposed: Mapping[str, Any], visible: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return arguments that a person edited as input for the tool's own schema.
-
-        What was not edited keeps its live value: its JSON may say less (a secret's is masked).
-        """
-        names = {self._json_name(name, field): name for name, field in self._fields.items()}
-        taken: dict[str, Any] = {}
-        for key, value in args.items():
-            name = names.get(key, key)
-            field = self._fields.get(name)
-            alias = getattr(field, "validation_alias", None) or getattr(field, "alias", None)
-            same = key in proposed and name in visible and same_json(value, proposed[key])
-            taken[alias if isinstance(alias, str) else name] = visible[name] if same else value
-        return taken
+        """Return arguments that a person edited as input for the tool's own schema."""
+        return self._by_schema.edited(args, proposed, visible)
 
     def _is_hidden(self, name: str, value: Any) -> bool:
         return name in self._hidden or isinstance(value, _DirectlyInjectedToolArg)
 
-    def _json_name(self, name: str, field: Any) -> str:
-        if name in self._shown:
-            return name
-        for alias in (getattr(field, "validation_alias", None), getattr(field, "alias", None)):
-            if isinstance(alias, str) and alias in self._shown:
-                return alias
-        return name
-
-    def _dump(self, visible: Mapping[str, Any]) -> dict[str, Any]:
+    def _dump(self, values: dict[str, Any]) -> dict[str, Any]:
         """Dump through the tool's own model, which knows best how its fields are written."""
-        model = self._model
-        names = {name for name in visible if name in self._fields}
-        if model is None or not names:
+        model, names = self._model, set(values)
+        if model is None:
             return {}
-        values = {name: visible[name] for name in names}
         if issubclass(model, BaseModelV1):
             text = model.construct(**values).json(by_alias=True, include=names)
             dumped = json.loads(text)
@@ -135,22 +107,6 @@ class ToolArguments:
             made = model.model_construct(**values)
             dumped = made.model_dump(mode="json", by_alias=True, include=names, warnings="none")
         return dumped if isinstance(dumped, dict) else {}
-
-
-def canonical(value: Any) -> bytes:
-    """Return JSON as the same bytes for the same value, in every process.
-
-    Raises ``ValueError`` for NaN, infinity and lone surrogates, ``TypeError`` for what is not JSON.
-    """
-    text = json.dumps(
-        value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    )
-    return text.encode()
-
-
-def same_json(one: Any, other: Any) -> bool:
-    """Tell whether two JSON values are written alike; ``true`` is not ``1``, nor ``1.0``."""
-    return canonical(one) == canonical(other)
 
 
 def _schema(tool: BaseTool) -> dict[str, Any]:
@@ -167,29 +123,8 @@ def _schema(tool: BaseTool) -> dict[str, Any]:
             f"the arguments of the tool {tool.name!r} have no JSON Schema, so no policy can judge "
             f"them: {error}"
         ) from error
-    stripped: dict[str, Any] = _without_formats(schema)
+    stripped: dict[str, Any] = without_formats(schema)
     return stripped
-
-
-def _without_formats(schema: Any) -> Any:
-    """Return a schema pydantic wrote without ``format``.
-
-    Its own types check what they take, and take more than the formats say: a date-time without an
-    offset is one to pydantic and none to RFC 3339.
-    """
-    if isinstance(schema, list):
-        return [_without_formats(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in _SCHEMAS_BY_NAME and isinstance(value, dict):
-            kept[key] = {name: _without_formats(item) for name, item in value.items()}
-        elif key in {"default", "const", "enum", "examples"}:
-            kept[key] = value
-        elif key != "format":
-            kept[key] = _without_formats(value)
-    return kept
 
 
 def _fields(tool: BaseTool) -> dict[str, FieldInfo | Any]:

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 
-from toolgate_langgraph._arguments import canonical
+from toolgate_client._adapting.jsonvalues import canonical
 
 # Keys LangGraph puts into a task's `configurable`.
 _CHECKPOINTER = "__pregel_checkpointer"

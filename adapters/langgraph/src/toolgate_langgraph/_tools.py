@@ -21,14 +21,17 @@ from langchain_core.tools import BaseTool, StructuredTool, Tool
 from langchain_core.tools import tool as make_tool
 from pydantic import PrivateAttr
 
-from toolgate_client import ActionDenied, GateClient, GateError
-from toolgate_langgraph._arguments import ToolArguments, canonical, same_json
-from toolgate_langgraph._calls import Call, NoResult
-from toolgate_langgraph._messages import details_of, explain
-from toolgate_langgraph._options import HoldMode, OnDenied
+from toolgate_client import GateClient, GateError
+from toolgate_client._adapting.calls import NoResult, not_json
+from toolgate_client._adapting.jsonvalues import canonical, same_json
+from toolgate_client._adapting.messages import details_of, explain
+from toolgate_client._adapting.options import OnDenied
+from toolgate_client._adapting.threads import Caller, in_thread, on_loop
+from toolgate_langgraph._arguments import ToolArguments
+from toolgate_langgraph._calls import GraphCall
+from toolgate_langgraph._options import HoldMode
 from toolgate_langgraph._place import Place, current_place
 from toolgate_langgraph._results import record
-from toolgate_langgraph._threads import Caller, in_thread, on_loop
 
 T = TypeVar("T", bound=BaseTool)
 
@@ -110,7 +113,7 @@ class Governance:
             proposed = arguments.to_json(visible)
             canonical(proposed)
         except (TypeError, ValueError) as error:
-            return self._denied(tool, call_id, _not_json(error))
+            return self._denied(tool, call_id, not_json(error))
 
         def body(released: dict[str, Any]) -> Any:
             if same_json(released, proposed):
@@ -119,7 +122,7 @@ class Governance:
             new_args, new_kwargs = view_of(tool)._to_args_and_kwargs(edited, call_id or "")  # noqa: SLF001
             return enter(*new_args, **{**new_kwargs, **arguments.hidden(named)})
 
-        call = Call(
+        call = GraphCall(
             gate=self.gate,
             tool=self.name,
             args=proposed,
@@ -129,9 +132,10 @@ class Governance:
             hold=self.hold,
             hold_timeout=self.hold_timeout,
             caller=caller,
+            place=place,
         )
         try:
-            return call.run(place)
+            return call.run()
         except NoResult as none:
             return self._denied(tool, call_id, none.error)
 
@@ -275,11 +279,6 @@ def _is_async_only(tool: BaseTool) -> bool:
     cls: Any = type(tool).__mro__[1]
     langchains_own = cls._run in {StructuredTool._run, Tool._run}  # noqa: SLF001
     return langchains_own and getattr(tool, "func", None) is None
-
-
-def _not_json(error: Exception) -> ActionDenied:
-    reason = f"its arguments cannot be written as JSON: {error}"
-    return ActionDenied(reason, kind="invalid_arguments", reason=reason)
 
 
 # --- classes

@@ -52,14 +52,19 @@ def reason_of(error: GateError) -> str:
     return error.reason if isinstance(error, ActionError) else str(error)
 
 
-def explain(tool: str, error: GateError) -> str:
-    """Return the text a model sees instead of a result: what happened, why, and what next."""
+def describe(tool: str, error: GateError) -> str:
+    """Return what happened to a call without a result, why, and what to do now."""
     kind = kind_of(error)
     reason = reason_of(error).strip()
     happened, advice = _TEXTS.get(kind, _FAILED if isinstance(error, ActionFailed) else _DENIED)
     because = f": {reason}" if reason else ""
     stop = "" if because.endswith((".", "!", "?")) else "."
-    return f"{tool} {happened}{because}{stop} {advice} [{kind}]"
+    return f"{tool} {happened}{because}{stop} {advice}"
+
+
+def explain(tool: str, error: GateError) -> str:
+    """Return the same with the kind, as the text that a model sees instead of a result."""
+    return f"{describe(tool, error)} [{kind_of(error)}]"
 
 
 def details_of(error: GateError) -> dict[str, Any]:
