@@ -37,7 +37,7 @@ lint: $(VENV)/.setup ## check style, types and import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy gate/src
-	$(BIN)/mypy --python-version 3.10 client/src adapters/langgraph/src
+	$(BIN)/mypy --python-version 3.10 client/src adapters/langgraph/src adapters/crewai/src
 	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.setup ## format the code and apply safe fixes
@@ -71,6 +71,9 @@ $(CREWAI)/.setup: $(VENV)/.tools tests/lodestar/crewai.txt
 	@test -x $(CREWAI)/bin/python || $(PYTHON) -m venv --without-pip $(CREWAI)
 	@$(PIP) --python $(CREWAI)/bin/python install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
 	  -r tests/lodestar/crewai.txt
+	@rm -rf $(CREWAI)/oldest
+	@$(PIP) install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target $(CREWAI)/oldest \
+	  crewai==1.15.0 crewai-core==1.15.0
 	@touch $@
 
 $(VENV)/.setup: $(VENV)/.tools constraints.txt $(PYPROJECTS)

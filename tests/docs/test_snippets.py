@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support import crewai_world
 from support.doc_pages import PAGES, ROOT, Block, blocks, name_of
 
 BOUND = 20.0
@@ -42,6 +43,45 @@ model = script(
     answer="The refund of 120.00 for order 1042 is on its way.",
 )
 """
+_CREW = """
+import json
+import logging
+
+from crewai import BaseLLM
+from crewai.tools import tool
+
+logging.disable(logging.WARNING)  # CrewAI says that it does not know the scripted model's tokens
+
+@tool("search_orders")
+def search_orders(order: str) -> str:
+    "Look up an order."
+    return f"order {order}: one lamp, 120.00"
+
+@tool("issue_refund")
+def issue_refund(order: str, amount: float) -> str:
+    "Pay money back."
+    return f"refunded {amount:.2f} for order {order}"
+
+@tool("delete_customer")
+def delete_customer(customer: str) -> str:
+    "Delete a customer's record."
+    raise AssertionError("never runs")
+
+class Model(BaseLLM):
+    def call(self, messages, *args, **options):
+        refund = ("issue_refund", {"order": "1042", "amount": 120})
+        calls = [("search_orders", {"order": "1042"}), refund]
+        told = sum(message["role"] == "tool" for message in messages)
+        if told == len(calls):
+            return "done"
+        function = {"name": calls[told][0], "arguments": json.dumps(calls[told][1])}
+        return [{"id": str(told), "type": "function", "function": function}]
+
+    def supports_function_calling(self):
+        return True
+
+model = Model(model="scripted")
+"""
 _ALLOW_ALL = """
 project: acme
 tools: {send_email: {level: 3}, search_web: {level: 1}}
@@ -52,6 +92,7 @@ policy:
 GIVEN = {
     "README.md": {"my_agent.py": _AGENT},
     "docs/guides/langgraph.md": {"my_agent.py": _AGENT},
+    "docs/guides/crewai.md": {"my_crew.py": _CREW},
     "docs/guides/plans.md": {
         name: (ROOT / name).read_text()
         for name in ("examples/deploy.py", "configs/deploy.yaml", "configs/policies/deploy.yaml")
@@ -71,6 +112,10 @@ def send_email(to: str, text: str) -> str:
     },
 }
 """What a page speaks of as its reader's own, by page and file."""
+GIVEN["adapters/crewai/README.md"] = GIVEN["adapters/langgraph/README.md"]
+
+CREWAI = {"docs/guides/crewai.md", "adapters/crewai/README.md"}
+"""Pages whose programs need CrewAI, which has an environment of its own."""
 
 WARNINGS = {"docs/guides/lodestar.md": "error,ignore::ResourceWarning"}
 """What warnings come to in the programs of a page: Lodestar's clients leave their pipes open."""
@@ -97,6 +142,12 @@ class Reader:
             # uvloop warns of what a gate that is shut down leaves for its process's end to close.
             "PYTHONWARNINGS": WARNINGS.get(self._page, "error"),
         }
+        self._python = sys.executable
+        if self._page in CREWAI:
+            self._python = str(crewai_world.PYTHON)
+            self._environment |= crewai_world.environment(folder)
+            self._environment["PATH"] = f"{crewai_world.PYTHON.parent}{os.pathsep}{path}"
+            self._environment["PYTHONWARNINGS"] = "ignore"
         for file, text in GIVEN.get(self._page, {}).items():
             self._write(file, text)
 
@@ -105,7 +156,7 @@ class Reader:
         if "file" in block.options:
             self._write(block.options["file"], self._filled(block.text))
         elif block.language == "python":
-            self._run([sys.executable, "-c", self._filled(block.text)], block.line)
+            self._run([self._python, "-c", self._filled(block.text)], block.line)
         elif block.language == "console":
             commands = list(_commands(block.text))
             assert commands, f"{self._page}:{block.line}: no command after a $"
@@ -215,6 +266,8 @@ def followed(
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if _is_run(p)], ids=name_of)
 def test_a_page_can_be_followed_to_the_letter(page: Path, followed: Callable[[Path], None]) -> None:
+    if name_of(page) in CREWAI and not crewai_world.PYTHON.exists():
+        pytest.skip("this environment has no CrewAI")
     followed(page)
 
 

@@ -1,9 +1,10 @@
-"""The place of Toolgate's CrewAI adapter, which is not in this release.
+"""Toolgate for CrewAI: tools that ask a gate before they run.
 
-Nothing is exported. To govern a CrewAI agent's tools today, call them through
-:class:`toolgate_client.GateClient`.
+CrewAI is imported by the first call, not by this package.
 """
+
+from toolgate_crewai._api import agoverned_call, fail_closed, govern_tools, governed_call
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = ["__version__", "agoverned_call", "fail_closed", "govern_tools", "governed_call"]
