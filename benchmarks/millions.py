@@ -80,7 +80,6 @@ def million(plan: Plan, folder: Path) -> Iterator[Prepared]:
                 "holds": "holds that are pending",
             }
             # An action that is any of 250,000 lies where nothing has been read lately.
-            bounds = {"settled": 1.5}
             bound = always(1.15)
             return [
                 against(f"start, {what}", starts["long"], floor, starts["short"], bound, "ms"),
@@ -90,7 +89,7 @@ def million(plan: Plan, folder: Path) -> Iterator[Prepared]:
                         turns[name],
                         floor,
                         turns[f"short {name}"],
-                        always(bounds.get(name, 1.15)),
+                        bound,
                     )
                     for name, called in named.items()
                 ),
