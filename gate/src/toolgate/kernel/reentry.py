@@ -21,8 +21,8 @@ from toolgate.journal.records import ActionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.admission import unregistered
 from toolgate.kernel.allowance import Allowance, NoToken, Usage
+from toolgate.kernel.hold_ledger import HoldLedger
 from toolgate.kernel.judge import Judge, Prepared
-from toolgate.kernel.ledger import Ledger
 from toolgate.kernel.records import check_place, decision_json, decision_of, hold_of
 from toolgate.kernel.releases import Releases
 from toolgate.kernel.result import Ending
@@ -36,7 +36,7 @@ class Reentry:
         self,
         judge: Judge,
         allowance: Allowance,
-        ledger: Ledger,
+        ledger: HoldLedger,
         releases: Releases,
         settings: Settings,
     ) -> None:

@@ -20,8 +20,8 @@ from toolgate.kernel import edits
 from toolgate.kernel.admission import unregistered
 from toolgate.kernel.allowance import Allowance, Exhausted, NoToken, Repeat, Usage
 from toolgate.kernel.answers import Answers, answers
+from toolgate.kernel.hold_ledger import HoldLedger, edit_refused
 from toolgate.kernel.judge import Judge, Prepared
-from toolgate.kernel.ledger import Ledger, edit_refused
 from toolgate.kernel.places import call_of
 from toolgate.kernel.records import (
     Call,
@@ -59,7 +59,7 @@ class Releases:
     """The held actions of one project and agent, as one gate sees them."""
 
     def __init__(
-        self, judge: Judge, allowance: Allowance, ledger: Ledger, settings: Settings
+        self, judge: Judge, allowance: Allowance, ledger: HoldLedger, settings: Settings
     ) -> None:
         """``ledger`` writes what becomes of them."""
         self._judge = judge

@@ -21,8 +21,8 @@ from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import past
 from toolgate.kernel.admission import Admission
 from toolgate.kernel.allowance import Allowance, Exhausted, NoToken, Usage
+from toolgate.kernel.hold_ledger import HoldLedger
 from toolgate.kernel.judge import Judge, Prepared
-from toolgate.kernel.ledger import Ledger
 from toolgate.kernel.places import call_of, planned, proposal_uid
 from toolgate.kernel.records import (
     Call,
@@ -63,7 +63,7 @@ class Steps:
         self._settings = settings
         self._run = run
         self._alive = alive
-        self.ledger = Ledger(settings.project, settings.agent, run)
+        self.ledger = HoldLedger(settings.project, settings.agent, run)
         self.releases = Releases(judge, allowance, self.ledger, settings)
         self.reentry = Reentry(judge, allowance, self.ledger, self.releases, settings)
         self.settling = Settling(
