@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from toolgate.config import GateConfig
 from toolgate.errors import ApprovalError, ConfigError, SchemaError
+from toolgate.jsonvalue import pointer_parts
 from toolgate.signatures.keys import load_private_key, load_public_key, public_key_text
 from toolgate.sourcefile import Problems
 from toolgate.validation import compile_schema
@@ -18,7 +20,8 @@ def pinned_keys(config: GateConfig) -> Mapping[str, Ed25519PublicKey]:
     """Return the public key that the config pins for each approver.
 
     Raises :class:`ConfigError` with every key that cannot be used, every key that two approvers
-    share (one person could fill a quorum of two), and every operator's schema that is not one.
+    share (one person could fill a quorum of two), every operator's schema that is not one, and
+    every ``redact`` pointer to an argument that this schema does not let through: it hides nothing.
     """
     problems = Problems(config.source.lines)
     pinned: dict[str, Ed25519PublicKey] = {}
@@ -39,9 +42,23 @@ def pinned_keys(config: GateConfig) -> Mapping[str, Ed25519PublicKey]:
             compile_schema(tool.parameters or {})
         except SchemaError as error:
             problems.add(("tools", name, "parameters"), str(error))
+        for index, pointer in enumerate(tool.redact):
+            first = pointer_parts(pointer)[0]
+            if not _lets_through(tool.parameters, first):
+                problems.add(
+                    ("tools", name, "redact", index),
+                    f"{pointer!r} hides nothing: the schema beside it lets no {first!r} through",
+                )
     if problems:
         raise ConfigError(config.source.name, list(problems))
     return pinned
+
+
+def _lets_through(schema: Mapping[str, Any] | None, name: str) -> bool:
+    """Tell whether a schema may let an argument of this name through: it is not plainly closed."""
+    if schema is None or schema.get("additionalProperties") is not False:
+        return True
+    return name in schema.get("properties", {}) or "patternProperties" in schema
 
 
 def signing_key(

@@ -27,6 +27,8 @@ MAX_DEPTH = 200
 
 # That both ways begin with one digit is what makes the search fast.
 _MAY_OVERFLOW = re.compile(rb"[0-9](?:[eE]\+?[0-9]{2}|[0-9]{299})")
+PLACE = re.compile("0|[1-9][0-9]*")
+"""How a JSON pointer writes a place in an array (RFC 6901)."""
 _STRICT = (
     orjson.OPT_SORT_KEYS
     | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -173,3 +175,29 @@ def pointer_parts(pointer: str) -> list[str]:
             "/ is written ~1"
         )
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]
+
+
+def value_at(value: JSONValue, pointer: str) -> tuple[tuple[str | int, ...], JSONValue] | None:
+    """Return the path and the value that a JSON pointer leads to, ``None`` when it leads nowhere.
+
+    Raises :class:`ValueError` for a text that is no pointer.
+    """
+    path: list[str | int] = []
+    for part in pointer_parts(pointer):
+        place: str | int = part
+        if isinstance(value, list) and PLACE.fullmatch(part) and int(part) < len(value):
+            place = int(part)
+        elif not (isinstance(value, dict) and part in value):
+            return None
+        value = value[place]
+        path.append(place)
+    return tuple(path), value
+
+
+def with_value(value: JSONValue, path: tuple[str | int, ...], item: JSONValue) -> JSONValue:
+    """Return a value with ``item`` at a path that is in it; what is not on the way is shared."""
+    if not path:
+        return item
+    changed = value.copy()
+    changed[path[0]] = with_value(value[path[0]], path[1:], item)
+    return changed

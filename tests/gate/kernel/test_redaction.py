@@ -19,6 +19,9 @@ from support.plans import call, events, propose
 from toolgate import jsonvalue
 from toolgate.approvals.hold import hold_digest
 from toolgate.cli.app import app
+from toolgate.config import parse_config
+from toolgate.deployment import pinned_keys
+from toolgate.errors import ConfigError
 from toolgate.journal.chain import JournalKey
 from toolgate.journal.opening import inspect_journal
 from toolgate.journal.verify import verify
@@ -50,7 +53,7 @@ def shop(*rules: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """Return a config in which `charge` is allowed and its card is secret."""
     value = config(session="s")
     value["tools"] |= {
-        "charge": {"level": 3, "redact": ["/card"], "parameters": SCHEMA},
+        "charge": {"level": 3, "redact": ["/card"], "parameters": dict(SCHEMA)},
         "refund": {"level": 3, "redact": ["/card/number"]},
     }
     value["policy"]["rules"] += [
@@ -376,14 +379,23 @@ async def test_nothing_of_a_secret_is_left_in_the_file_once_the_gate_has_ended(
 
 
 def test_pointers_that_are_none_are_refused(tmp_path: Path) -> None:
-    from toolgate.config import parse_config
-    from toolgate.errors import ConfigError
-
     for pointer in ("card", "", "/a~2"):
         value = shop()
         value["tools"]["charge"]["redact"] = [pointer]
         with pytest.raises(ConfigError, match="redact"):
             parse_config(value, tmp_path)
+
+
+@pytest.mark.parametrize("pointer", ["/crad", "/Card/number"])
+def test_a_pointer_to_what_a_closed_schema_lets_through_to_nobody_is_an_error(
+    tmp_path: Path, pointer: str
+) -> None:
+    value = shop()
+    value["tools"]["charge"]["redact"] = ["/card", pointer]
+    with pytest.raises(ConfigError, match=rf"charge\.redact\[1\]: '{pointer}' hides nothing"):
+        pinned_keys(parse_config(value, tmp_path))
+    del value["tools"]["charge"]["parameters"]["additionalProperties"]
+    pinned_keys(parse_config(value, tmp_path))
 
 
 JSON = st.recursive(

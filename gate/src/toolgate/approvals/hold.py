@@ -14,8 +14,6 @@ MICROSECONDS = 1_000_000
 MARK: Final = "redacted:"
 """What a value that is shown in place of a redacted one begins with."""
 
-_ABSENT: Any = object()
-
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -93,11 +91,14 @@ class Hold:
         """
         whole: Any = args
         for pointer in self.hidden:
-            path = jsonvalue.pointer_parts(pointer)
-            stated = _at(whole, path)
-            if stated is not _ABSENT and _at(self.redacted, path) == stated:
-                whole = _put(whole, path, _at(self.args, path))
-            elif isinstance(stated, str) and stated.startswith(MARK):
+            stated = jsonvalue.value_at(whole, pointer)
+            held = jsonvalue.value_at(self.args, pointer)
+            if stated is None:
+                continue
+            path, value = stated
+            if held is not None and jsonvalue.value_at(self.redacted, pointer) == stated:
+                whole = jsonvalue.with_value(whole, path, held[1])
+            elif isinstance(value, str) and value.startswith(MARK):
                 raise ApprovalError(
                     f"the value at {pointer} is named as a redacted one, and is not the one that "
                     "is held there"
@@ -145,26 +146,3 @@ def hold_digest(
     if blind is not None:
         named["blind"] = blind
     return jsonvalue.digest(named)
-
-
-def _at(value: Any, path: list[str]) -> Any:
-    """Return what a path leads to in a value, or that there is nothing."""
-    for name in path:
-        if isinstance(value, dict):
-            value = value.get(name, _ABSENT)
-        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return _ABSENT
-    return value
-
-
-def _put(value: Any, path: list[str], item: JSONValue) -> Any:
-    """Return a value with ``item`` where a path leads that is there."""
-    if not path:
-        return item
-    name, *rest = path
-    if isinstance(value, dict):
-        return {**value, name: _put(value[name], rest, item)}
-    place = int(name)
-    return [*value[:place], _put(value[place], rest, item), *value[place + 1 :]]

@@ -41,7 +41,6 @@ _MOST_WORK: Final = 100_000_000
 """Characters that may be looked at to find what a text quotes; some 20 ms."""
 _EACH: Final = 1000
 """What one spelling costs besides, in characters."""
-_NUMBER: Final = re.compile("0|[1-9][0-9]*")
 
 _Tree: TypeAlias = "dict[str, _Tree | None]"
 """Where pointers lead, name by name; ``None``: to here."""
@@ -69,7 +68,7 @@ class Redaction:
     def leaf_by_leaf(self, args: dict[str, JSONValue]) -> dict[str, JSONValue]:
         """Return arguments with every string and number in what is secret replaced by itself."""
         for pointer in self.pointers:
-            found = value_at(args, jsonvalue.pointer_parts(pointer))
+            found = jsonvalue.value_at(args, pointer)
             if found is not None:
                 leaves = [jsonvalue.pointer((*found[0], *path)) for path in _leaf_paths(found[1])]
                 args = redact(args, leaves, self.keyed).args
@@ -232,7 +231,9 @@ def _replaced(value: Any, tree: _Tree, keyed: Keyed, secrets: list[JSONValue]) -
     if isinstance(value, dict):
         places = ((name, branch) for name, branch in tree.items() if name in value)
     elif isinstance(value, list):
-        numbers = ((name, branch) for name, branch in tree.items() if _NUMBER.fullmatch(name))
+        numbers = (
+            (name, branch) for name, branch in tree.items() if jsonvalue.PLACE.fullmatch(name)
+        )
         places = ((int(name), branch) for name, branch in numbers if int(name) < len(value))
     else:
         return value
@@ -244,21 +245,6 @@ def _replaced(value: Any, tree: _Tree, keyed: Keyed, secrets: list[JSONValue]) -
         else:
             replaced[place] = _replaced(value[place], branch, keyed, secrets)
     return replaced
-
-
-def value_at(args: Any, parts: list[str]) -> tuple[list[str | int], JSONValue] | None:
-    """Return the path and the value that a pointer leads to, ``None`` when it leads nowhere."""
-    path: list[str | int] = []
-    for part in parts:
-        if isinstance(args, dict) and part in args:
-            path.append(part)
-            args = args[part]
-        elif isinstance(args, list) and _NUMBER.fullmatch(part) and int(part) < len(args):
-            path.append(int(part))
-            args = args[int(part)]
-        else:
-            return None
-    return path, args
 
 
 def _leaf_paths(

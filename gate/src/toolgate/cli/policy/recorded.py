@@ -22,7 +22,7 @@ from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.past import HISTORY
 from toolgate.kernel.places import planned
 from toolgate.kernel.records import UNSETTLED, edited_args, redaction_of
-from toolgate.kernel.redaction import Redaction, value_at
+from toolgate.kernel.redaction import Redaction
 from toolgate.policy.facts import CallFacts
 from toolgate.policy.replay import RecordedCall
 from toolgate.policy.situation import Setting
@@ -253,4 +253,4 @@ def restored(journal: Inspection, call: RecordedCall) -> tuple[RecordedCall, Red
 
 def _there(args: dict[str, JSONValue], pointer: str) -> bool:
     """Tell whether a pointer leads to anything: nothing is in the place of what was not there."""
-    return value_at(args, jsonvalue.pointer_parts(pointer)) is not None
+    return jsonvalue.value_at(args, pointer) is not None
