@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from support.client_gates import PATIENCE, Background
 from support.loops import LOOPS, soon
 from toolgate_client import GateError, Outcome, default_encoder
+from toolgate_client._events import Subscription
 from toolgate_client._gate import Gate
 from toolgate_client._requests import govern, ping, propose, resume
 from toolgate_client._tasks import do as ado
@@ -107,12 +108,25 @@ _errors = st.builds(
     _ids,
     st.sampled_from([-32602, -32002, -32003, "?", None]),
 )
+_events = st.builds(
+    lambda id, event: {"method": "event", "params": {"subscription": id, "event": event}},
+    _ids | st.none() | st.lists(_ids, max_size=1),
+    st.builds(
+        lambda seq, data: {"seq": seq, "kind": "k", "at": "t", "session": "s", "data": data},
+        st.integers(0, 9),
+        st.just({}) | st.none(),
+    )
+    | st.sampled_from([None, {}, 7]),
+)
+_ends = st.builds(
+    lambda id, after: {"id": id, "result": {"after": after}}, _ids, st.integers(0, 9) | st.none()
+)
 _cancels = _uids.map(lambda uid: {"method": "cancel_tool", "params": {"uid": uid, "reason": "r"}})
 _odd = st.sampled_from(
     [{}, {"id": 1}, {"id": "1", "result": 1}, {"method": "log", "params": {"message": "m"}}, 7]
 )
 _lines = st.one_of(
-    st.one_of(_runs, _outcomes, _proposals, _errors, _cancels, _odd).map(line),
+    st.one_of(_runs, _outcomes, _proposals, _errors, _cancels, _events, _ends, _odd).map(line),
     st.binary(max_size=20).map(lambda data: data.replace(b"\n", b"") + b"\n"),
 )
 _FEW = settings(
@@ -142,6 +156,26 @@ def requests(gate: Gate) -> list[Any]:
     ]
 
 
+def follow(gate: Gate) -> GateError:
+    """Follow the gate's events to the end, which is an error."""
+    with Subscription(gate, None, None) as events:
+        try:
+            seen = [event.seq for event in events]
+        except GateError as error:
+            return error
+    raise AssertionError(seen)
+
+
+async def afollow(gate: Gate) -> GateError:
+    """As ``follow``, in a task."""
+    async with Subscription(gate, None, None) as events:
+        try:
+            seen = [event.seq async for event in events]
+        except GateError as error:
+            return error
+    raise AssertionError(seen)
+
+
 def check(gate: Gate, results: list[Any]) -> None:
     """Each caller has a result of its own sort, or an error that says why not; nothing is left."""
     for result in results:
@@ -163,6 +197,7 @@ def test_tasks_hear_an_end_whatever_the_gate_says(lines: list[bytes], kind: str)
         async def main() -> list[Any]:
             asyncio.get_running_loop().set_exception_handler(lambda loop, what: odd.append(what))
             calls = [asyncio.create_task(ado(started, each)) for each in requests(started)]
+            calls.append(asyncio.create_task(afollow(started)))
             await asyncio.sleep(0)
             for each in lines:
                 pipes.say(each)
@@ -190,6 +225,7 @@ def test_threads_hear_an_end_whatever_the_gate_says(lines: list[bytes]) -> None:
                 return error
 
         calls = [Background(lambda each=each: ask(each)) for each in requests(started)]
+        calls.append(Background(lambda: follow(started)))
         for each in lines:
             pipes.say(each)
         pipes.end()
@@ -198,7 +234,7 @@ def test_threads_hear_an_end_whatever_the_gate_says(lines: list[bytes]) -> None:
 
 
 @_FEW
-@given(st.lists(_lines, max_size=12), st.integers(0, 3), st.integers(0, 12))
+@given(st.lists(_lines, max_size=12), st.integers(0, 4), st.integers(0, 12))
 def test_a_task_may_be_cancelled_between_any_two_messages(
     lines: list[bytes], which: int, when: int
 ) -> None:
@@ -208,6 +244,7 @@ def test_a_task_may_be_cancelled_between_any_two_messages(
         async def main() -> list[Any]:
             asyncio.get_running_loop().set_exception_handler(lambda loop, what: odd.append(what))
             calls = [asyncio.create_task(ado(started, each)) for each in requests(started)]
+            calls.append(asyncio.create_task(afollow(started)))
             for number, each in enumerate(lines):
                 await asyncio.sleep(0)
                 if number == when:

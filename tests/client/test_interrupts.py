@@ -26,7 +26,7 @@ from support.client_gates import (
     received,
     workers_end,
 )
-from toolgate_client import GateClient
+from toolgate_client import GateClient, _events
 
 CLIENT = str(Path(toolgate_client.__file__ or "").parent)
 
@@ -293,6 +293,33 @@ def test_waiting_for_a_turn_may_be_interrupted_anywhere() -> None:
         for other in others:
             other.result()
         check_answers(gate)
+
+
+def test_waiting_for_an_event_may_be_interrupted_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_events, "WINDOW", 2)  # every other event takes another request
+    with fake_gate(fake={"events": 10_000}) as gate:
+        events = gate.subscribe(after=0)
+        seen: list[int] = []
+
+        def look() -> None:
+            seen.append(next(events).seq)
+            seen.append(next(events).seq)
+            seen.append(next(events).seq)
+
+        with Interruption(0):
+            look()
+        for nth in at_every_bytecode(look):
+            # Every second time somebody else goes on from there.
+            if nth % 2:
+                seen.append(Background(lambda: next(events).seq).result())
+            gate.ping()
+        # What an interrupt took from the hands of its caller is all that can be missing.
+        assert seen == sorted(set(seen))
+        assert len(seen) > 0.6 * seen[-1]
+        events.close()
+        assert gate._gate is not None
+        assert not gate._gate.core._pending
+        assert not gate._gate.exchange._roles
 
 
 def test_close_may_be_interrupted_anywhere_and_called_again() -> None:

@@ -363,6 +363,43 @@ class TestProcesses:
         )
         assert process.stdout_text == "fine\n", process.stderr_text  # type: ignore[attr-defined]
 
+    def test_a_forked_child_leaves_the_parents_subscription_alone(self) -> None:
+        process = script(
+            """
+            events = gate.subscribe()
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    next(events)
+                    os._exit(1)
+                except GateError as error:
+                    assert "forked" in str(error), error
+                events.close()
+                del events
+                sys.exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            gate.govern("happens", {"times": 2})
+            assert [next(events).seq for _ in range(2)] == [1, 2]
+            gate.close()
+            assert list(events) == []
+            print("fine")
+            """
+        )
+        assert process.stdout_text == "fine\n", process.stderr_text  # type: ignore[attr-defined]
+
+    def test_a_program_may_end_with_a_subscription_that_is_waited_for(self) -> None:
+        process = script(
+            """
+            events = gate.subscribe()
+            waits = threading.Thread(target=lambda: next(events), daemon=True)
+            waits.start()
+            gate.ping()
+            print("fine")
+            """
+        )
+        assert process.stdout_text == "fine\n", process.stderr_text  # type: ignore[attr-defined]
+        assert process.stderr_text == ""  # type: ignore[attr-defined]
+
     def test_a_child_that_outlives_its_parent_does_not_keep_the_gate(self) -> None:
         process = script(
             """

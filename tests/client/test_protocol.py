@@ -204,7 +204,8 @@ class TestWhatTheGateSays:
         core.feed(line + b"\n")
         core.pump()
         assert box.response is None
-        ((level, text),) = core.notices
+        ((name, level, text),) = core.notices
+        assert name == "toolgate_client"
         assert level == "warning"
         assert len(text) < 1000
         give(core, {"id": box.id, "result": "still served"})
@@ -249,7 +250,7 @@ class TestWhatTheGateSays:
     def test_what_the_gate_logs_is_noted_with_its_level(self) -> None:
         core = Core()
         give(core, {"method": "log", "params": {"level": "error", "message": "no space left"}})
-        assert list(core.notices) == [("error", "no space left")]
+        assert list(core.notices) == [("toolgate", "error", "no space left")]
 
     def test_the_greeting_reaches_who_expects_it_once(self) -> None:
         core = Core()

@@ -202,3 +202,25 @@ def failing(client: GateClient) -> None:
     except ActionError as error:
         base: GateError = error
         raise base from None
+
+
+def events_of(client: GateClient) -> None:
+    from toolgate_client import Event, Subscription
+
+    assert_type(client.events(after=1, limit=2, uid="u"), list[Event])
+    assert_type(client.subscribe(after=0, uid="u"), Subscription)
+    with client.subscribe() as events:
+        for event in events:
+            assert_type(event, Event)
+            assert_type(event.seq, int)
+            assert_type(event.action, str | None)
+            assert_type(event.data, dict[str, Any])
+
+
+async def events_as_they_come(client: GateClient) -> None:
+    from toolgate_client import Event
+
+    assert_type(await client.aevents(), list[Event])
+    async with client.subscribe() as events:
+        async for event in events:
+            assert_type(event, Event)

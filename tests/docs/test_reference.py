@@ -184,6 +184,17 @@ async def test_the_wire_page_shows_what_is_really_sent(tmp_path: Path) -> None:
     assert {*held["hold"], *named(WIRE, "Hold", "field")} == listed.keys()
 
 
+async def test_the_wire_page_shows_an_event_as_it_is_told(tmp_path: Path) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        await gate.tool("search", lambda args: 1)
+        await gate.govern("search")
+        events = (await gate.request("events"))["events"]
+    rows = table(WIRE, "Event")
+    told = {name: row["present"] for row in rows for name in re.findall("`([^`]+)`", row["field"])}
+    assert set(told) == set().union(*events)
+    assert {name for name, present in told.items() if present == "always"} == set(events[0])
+
+
 async def test_the_wire_page_shows_what_a_proposal_really_comes_to(tmp_path: Path) -> None:
     write = {"type": "state_write", "parameters": {"key": "k"}}
     check = {"type": "assertion", "parameters": {"key": "k", "expected": 1}}

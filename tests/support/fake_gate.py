@@ -41,6 +41,8 @@ class FakeGate:
         self.silent: list[int] = []
         self.answers: dict[int, Message] = {}
         self.contradictions: list[Any] = []
+        self.events = self.config.get("events", 0)
+        self.subscriptions: dict[int, tuple[int, int]] = {}
 
     # --- pipes
 
@@ -131,6 +133,8 @@ class FakeGate:
                 if self.keep:
                     self.answers.setdefault(message["id"], message)
             elif method == "shutdown":
+                for id in list(self.subscriptions):
+                    self.end_subscription(id)
                 self.send({"id": message["id"], "result": {}})
                 return
             else:
@@ -177,6 +181,34 @@ class FakeGate:
             plan = Plan(self, id, params["proposal"])
             self.plans[plan.uid] = plan
             plan.start()
+
+    def on_events(self, id: int, params: Message) -> None:
+        after, limit = params["after"], params["limit"]
+        last = min(self.events, after + limit)
+        told = [event(seq) for seq in range(after + 1, last + 1)]
+        self.send({"id": id, "result": {"events": told, "next": last if told else None}})
+
+    def on_subscribe(self, id: int, params: Message) -> None:
+        after = params.get("after", self.events)
+        if after > self.events:
+            self.send({"id": id, "error": {"code": -32602, "message": "after: the log ends"}})
+            return
+        self.subscriptions[id] = after, params["limit"]
+        self.tell(id)
+
+    def tell(self, id: int) -> None:
+        after, left = self.subscriptions[id]
+        while after < self.events and left:
+            after, left = after + 1, left - 1
+            told = event(after) if after != self.config.get("no_event") else {"seq": "?"}
+            self.send({"method": "event", "params": {"subscription": id, "event": told}})
+        self.subscriptions[id] = after, left
+        if not left:
+            self.end_subscription(id)
+
+    def end_subscription(self, id: int) -> None:
+        after, _ = self.subscriptions.pop(id)
+        self.send({"id": id, "result": {"after": after}})
 
     def on_verify(self, id: int, params: Message) -> None:
         issue = {"severity": "error", "code": "unknown_tool", "message": "m", "tier": "heuristic"}
@@ -257,6 +289,9 @@ class FakeGate:
         self.send({"id": id, "result": {"holds": [hold], "next": page + 1 if page < 2 else None}})
 
     def on_cancel(self, id: None, params: Message) -> None:
+        if params["id"] in self.subscriptions:
+            self.end_subscription(params["id"])
+            return
         call = self.calls.get(params["id"])
         if call is None:
             return
@@ -549,6 +584,20 @@ def refused(gate: FakeGate, call: int, params: Message) -> None:
     gate.send({"id": call, "error": error})
 
 
+def event(seq: int) -> Message:
+    """The event of a place in the log of this gate, where all are alike."""
+    told = {"kind": "action.proposed", "action": f"u{seq}", "data": {"args": {}}}
+    return {"seq": seq, "run": "r", "n": seq, "at": "2026-01-01T00:00:00Z", "session": "s1", **told}
+
+
+def happens(gate: FakeGate, call: int, params: Message) -> None:
+    """Another event, or ``args.times`` of them."""
+    gate.events += params["args"].get("times", 1)
+    gate.outcome(call, "succeeded", output=gate.events)
+    for id in list(gate.subscriptions):
+        gate.tell(id)
+
+
 def shutting_down(gate: FakeGate, call: int, params: Message) -> None:
     gate.calls.pop(call)
     gate.send({"id": call, "error": {"code": -32002, "message": "shutting down"}})
@@ -600,6 +649,7 @@ TOOLS: dict[str, Callable[[FakeGate, int, Message], None]] = {
     "die_while_running": die_while_running,
     "executing": executing,
     "fast": fast,
+    "happens": happens,
     "held": held,
     "killed": killed,
     "late": late,

@@ -30,3 +30,9 @@ def toolgate(*arguments: str) -> subprocess.CompletedProcess[str]:
 def verified(path: Path) -> bool:
     """Tell whether the journal verifies."""
     return toolgate("journal", "verify", "--config", str(path)).returncode == 0
+
+
+def largest(process: int) -> int:
+    """Return the most memory that a process has had, in KiB; Linux tells it."""
+    rows = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(row.split()[1]) for row in rows if row.startswith("VmHWM"))

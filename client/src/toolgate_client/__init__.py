@@ -36,12 +36,14 @@ if TYPE_CHECKING:
         Verification,
     )
     from toolgate_client._documents import Document, Result
+    from toolgate_client._events import Subscription
     from toolgate_client._models import (
         ActionResult,
         Compensated,
         Cost,
         Decision,
         ErrorInfo,
+        Event,
         ExternalEffect,
         Hold,
         HoldGroup,
@@ -68,6 +70,7 @@ __all__ = [
     "Document",
     "Equivalence",
     "ErrorInfo",
+    "Event",
     "ExternalEffect",
     "GateClient",
     "GateClosed",
@@ -87,6 +90,7 @@ __all__ = [
     "Restored",
     "Result",
     "Rollback",
+    "Subscription",
     "ToolSuspended",
     "Verification",
     "__version__",
@@ -102,6 +106,7 @@ _LATER = {
     "Document": "_documents",
     "Equivalence": "_analysis",
     "ErrorInfo": "_models",
+    "Event": "_models",
     "ExternalEffect": "_models",
     "Hold": "_models",
     "HoldGroup": "_models",
@@ -116,6 +121,7 @@ _LATER = {
     "Restored": "_analysis",
     "Result": "_documents",
     "Rollback": "_models",
+    "Subscription": "_events",
     "Verification": "_analysis",
 }
 """What is imported when it is first asked for, and from where: dataclasses take as long as all the

@@ -14,6 +14,7 @@ from toolgate_client._models import (
     Cost,
     Decision,
     ErrorInfo,
+    Event,
     ExternalEffect,
     Hold,
     HoldGroup,
@@ -66,6 +67,23 @@ def hold_from_wire(raw: Mapping[str, Any]) -> Hold:
             )
             for item in raw.get("missing") or ()
         ),
+    )
+
+
+def event_from_wire(raw: Mapping[str, Any]) -> Event:
+    """Read an event as the gate sends it; raises ``KeyError`` or ``TypeError`` when it is none."""
+    seq, data = raw["seq"], raw["data"]
+    if type(seq) is not int or not isinstance(data, dict):
+        raise TypeError("an event has a place in the log, and data")
+    return Event(
+        seq=seq,
+        kind=raw["kind"],
+        at=raw["at"],
+        session=raw["session"],
+        action=raw.get("action"),
+        data=data,
+        run=raw.get("run"),
+        n=raw.get("n"),
     )
 
 
@@ -201,6 +219,7 @@ for _class in (
     Cost,
     Decision,
     ErrorInfo,
+    Event,
     ExternalEffect,
     Hold,
     HoldGroup,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from toolgate_client._client import GateClient
     from toolgate_client._documents import Trust
     from toolgate_client._gate import Gate
-    from toolgate_client._models import Hold, Outcome, ProposalResult
+    from toolgate_client._models import Event, Hold, Outcome, ProposalResult
     from toolgate_client._requests import Asked
 
     T = TypeVar("T")
@@ -200,6 +200,19 @@ class AsyncMethods:
         found, after = await _do(gate, _requests.holds(status, None))
         while after is not None:
             more, after = await _do(gate, _requests.holds(status, after))
+            found += more
+        return found
+
+    async def aevents(
+        self, *, after: int = 0, limit: int | None = None, uid: str | None = None
+    ) -> list[Event]:
+        """As :meth:`events`."""
+        gate = self._usable()
+        found: list[Event] = []
+        place: int | None = after
+        while place is not None and (limit is None or len(found) < limit):
+            left = None if limit is None else limit - len(found)
+            more, place = await _do(gate, _requests.events(place, left, uid))
             found += more
         return found
 

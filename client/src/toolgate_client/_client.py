@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from toolgate_client._bodies import Body
     from toolgate_client._documents import Trust
-    from toolgate_client._models import Hold, Outcome
+    from toolgate_client._events import Subscription
+    from toolgate_client._models import Event, Hold, Outcome
     from toolgate_client._transport import GateProcess
 
 _NOT_STARTED = "this gate client is not started: use it in a with block, or start() it"
@@ -269,6 +270,38 @@ class GateClient(PlanMethods, AsyncMethods):
             more, after = do(gate, _requests.holds(status, after))
             found += more
         return found
+
+    def events(
+        self, *, after: int = 0, limit: int | None = None, uid: str | None = None
+    ) -> list[Event]:
+        """What the journal says of this session, in its order.
+
+        ``after`` is the ``seq`` of the event to go on from. At most ``limit`` are returned, or all
+        there are. ``uid`` is that of an action, or of a proposal with its actions.
+        """
+        gate = self._usable()
+        found: list[Event] = []
+        place: int | None = after
+        while place is not None and (limit is None or len(found) < limit):
+            left = None if limit is None else limit - len(found)
+            more, place = do(gate, _requests.events(place, left, uid))
+            found += more
+        return found
+
+    def subscribe(self, *, after: int | None = None, uid: str | None = None) -> Subscription:
+        """The session's events as they come, to be iterated by a thread or a task.
+
+        >>> with gate.subscribe() as events:                             # doctest: +SKIP
+        ...     for event in events:
+        ...         print(event.kind, event.action)
+
+        ``after`` is the ``seq`` of the event to go on from, 0 for the session's first; by default
+        it begins with what comes from now on. ``uid`` is as in :meth:`events`. Whoever is slow
+        loses nothing, and keeps no call waiting.
+        """
+        from toolgate_client._events import Subscription
+
+        return Subscription(self._usable(), after, uid)
 
     def ping(self) -> None:
         """Return when the gate has answered."""

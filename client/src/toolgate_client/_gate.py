@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from toolgate_client._bodies import Body
-    from toolgate_client._conversation import Conversation
-    from toolgate_client._mailbox import Run
+    from toolgate_client._mailbox import Mailbox, Run
     from toolgate_client._models import Ran
     from toolgate_client._transport import GateProcess
 
@@ -103,7 +102,7 @@ class Gate:
                 yield inner
             inner = inner.outer
 
-    def result(self, call: Conversation) -> tuple[Any, Ran]:
+    def result(self, call: Mailbox) -> tuple[Any, Ran]:
         """What the gate answered, and the bodies that ran for it.
 
         Raises :class:`GateClosed` or :class:`ProtocolError` when there is no result.
@@ -160,7 +159,7 @@ class Gate:
             return returned, []
         return returned.output, [document.to_wire() for document in returned.documents]
 
-    def _result(self, call: Conversation) -> Any:
+    def _result(self, call: Mailbox) -> Any:
         response = call.response or {}
         if "result" in response:
             return response["result"]
@@ -183,14 +182,16 @@ class Gate:
         """Write the notices to the log. Not while reading: a log handler may call the gate."""
         import logging
 
-        logger = logging.getLogger("toolgate_client")
         levels = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
         while self.core.notices:
             try:
-                level, text = self.core.notices.popleft()
+                name, level, text = self.core.notices.popleft()
             except IndexError:
                 return  # another thread wrote it
-            logger.log(levels.get(level, 20), "%s", text)
+            logger = logging.getLogger(name)
+            # What the gate says stands on stderr already, which is where the last resort writes.
+            if name != _protocol.GATES_LOG or logger.hasHandlers():
+                logger.log(levels.get(level, 20), "%s", text)
 
 
 def how_it_ended(exit_code: int | None) -> str:

@@ -48,7 +48,7 @@ def wait_until_ready(gate: Gate, command: Sequence[str], timeout: float) -> Mapp
         problem = f"the gate was not ready within {timeout:g} s"
     gate.process.stop(grace=0.0)
     stderr = gate.process.stderr.tail()
-    strays = "".join(f"\n{text}" for _, text in gate.core.notices)
+    strays = "".join(f"\n{text}" for _, _, text in gate.core.notices)
     raise GateStartError(
         f"{problem} (command: {shown(command)}){what_it_printed(stderr)}{strays}",
         exit_code=gate.exit_code,

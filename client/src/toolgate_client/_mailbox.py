@@ -83,6 +83,9 @@ class Mailbox:
         """Whether there is a response, a run that nobody took, or room."""
         return self.response is not None or bool(self.waiting) or self.room
 
+    def tell(self, event: Any) -> None:
+        """An event has come for it. Called by who reads, perhaps again after an interrupt."""
+
     def stop_body(self, run: Run) -> None:
         """The gate wants a body stopped that has begun. Called, from any thread, by who reads.
 

@@ -115,6 +115,25 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class Event:
+    """Something that the journal says of this session.
+
+    ``seq`` is its place in the log, to go on from; ``run`` the gate that wrote it, and ``n`` its
+    place among what that has written. ``at`` is an RFC 3339 text. ``action`` is the uid of the
+    action or proposal that it is about, or what else it names. ``data`` is as ``kind`` has it.
+    """
+
+    seq: int
+    kind: str
+    at: str
+    session: str
+    action: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    run: str | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
 class _Result:
     """What an outcome of a single call and a result in a proposal have in common."""
 

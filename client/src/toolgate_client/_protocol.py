@@ -54,6 +54,10 @@ _COUNTED = frozenset({"govern", "propose", "resume"})
 _decode = json.JSONDecoder().raw_decode
 _LONGEST_MESSAGE = 16384
 """How much of an exception's text goes to the gate, in characters."""
+OWN_LOG = "toolgate_client"
+"""The logger of what this side notices."""
+GATES_LOG = "toolgate"
+"""The logger of what the gate says by ``log``."""
 _DEEP = 500
 """So many brackets can be nested deeper than any gate's message is."""
 _QUOTED = 200
@@ -79,8 +83,8 @@ class Core:
         Append with :meth:`feed`, or in one operation with ``extend``."""
         self.outbox: deque[Outgoing] = deque()
         """What has to be written, in this order."""
-        self.notices: deque[tuple[str, str]] = deque(maxlen=1000)
-        """(level, text) for the log, to be written by somebody who is not reading."""
+        self.notices: deque[tuple[str, str, str]] = deque(maxlen=1000)
+        """(who says it, level, text) for the log, to be written by somebody who is not reading."""
         self.turns = Turns()
         """Callers that the gate refused because it had too many."""
         self.ended = False
@@ -303,10 +307,20 @@ class Core:
                 box.response = {"result": params}
                 box.wake()
         elif method == "log" and type(params) is dict:
-            self._notice(str(params.get("level", "info")), str(params.get("message", "")))
+            level, text = str(params.get("level", "info")), str(params.get("message", ""))
+            self.notices.append((GATES_LOG, level, text))
+        elif method == "event" and type(params) is dict:
+            self._on_event(params)
         elif method == "cancel_tool" and type(params) is dict:
             self._on_cancel_tool(params.get("uid"))
         # Everything else is ignored: fields and notifications may be added to the wire.
+
+    def _on_event(self, params: dict[str, Any]) -> None:
+        id = params.get("subscription")
+        box = self._pending.get(id) if type(id) is int else None
+        if box is not None:  # else it has ended, and this was on its way
+            box.tell(params.get("event"))
+            box.wake()
 
     def _on_cancel_tool(self, uid: Any) -> None:
         for box in list(self._pending.values()):
@@ -327,7 +341,7 @@ class Core:
         self.outbox.append(Outgoing(self._line(b'"id":%d,"error":' % id, error)))
 
     def _notice(self, level: str, text: str) -> None:
-        self.notices.append((level, text))
+        self.notices.append((OWN_LOG, level, text))
 
     @staticmethod
     def _line(head: bytes, body: Any, what: str = "the message") -> bytes:

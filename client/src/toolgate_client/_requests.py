@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from toolgate_client._bodies import Body
     from toolgate_client._documents import Trust
     from toolgate_client._gate import Gate
-    from toolgate_client._models import Hold, Outcome, ProposalResult, Ran
+    from toolgate_client._models import Event, Hold, Outcome, ProposalResult, Ran
 
     T = TypeVar("T")
     Reader: TypeAlias = Callable[[Any, Ran], T]
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     State: TypeAlias = Mapping[str, Any]
 
 _HOLDS_PAGE = 500
+_EVENTS_PAGE = 1000
 
 
 class Request:
@@ -165,6 +166,25 @@ def holds(status: str | None, after: Any) -> Asked[tuple[list[Hold], Any]]:
     add(params, status=status, after=after)
     request = Request("holds", params, "the list of holds", "list of holds")
     return request, lambda page, ran: ([*map(hold_from_wire, page["holds"])], page.get("next"))
+
+
+def events(after: int, limit: int | None, uid: str | None) -> Asked[tuple[list[Event], int | None]]:
+    """List a page of events; the result has what the next page comes after, or ``None``."""
+    from toolgate_client._answers import event_from_wire
+
+    most = _EVENTS_PAGE if limit is None else min(limit, _EVENTS_PAGE)
+    params: dict[str, Any] = {"after": after, "limit": most}
+    add(params, action_id=uid)
+    request = Request("events", params, "the list of events", "list of events")
+    return request, lambda page, ran: ([*map(event_from_wire, page["events"])], page.get("next"))
+
+
+def subscribe(after: int | None, limit: int, uid: str | None) -> Asked[int]:
+    """Ask for events as they come; the result is the place to go on from."""
+    params: dict[str, Any] = {"limit": limit}
+    add(params, after=after, action_id=uid)
+    request = Request("subscribe", params, "the subscription", "place in the log")
+    return request, lambda result, ran: int(result["after"])
 
 
 def state(keys: Iterable[str] | None) -> Asked[dict[str, Any]]:

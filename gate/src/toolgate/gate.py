@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from toolgate import __version__, faults, jsonvalue
+from toolgate import __version__, faults, jsonvalue, notices
 from toolgate.config import GateConfig
 from toolgate.errors import JournalError, JournalTampered, SchemaError
 from toolgate.ir import ActionProposal, CostTarget, ToolSchema
@@ -19,16 +17,21 @@ from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.engine import ToolRun
 from toolgate.kernel.past import Document
 from toolgate.kernel.recording import Unrecorded
-from toolgate.kernel.result import ToolError, ToolLost, ToolOutput, ToolReply, ToolSuspended
+from toolgate.kernel.result import ToolReply
 from toolgate.kernel.steps import KeyConflict
+from toolgate.kernel.telling import BeyondLog, Page
 from toolgate.kernel.tools import ToolConflict
+from toolgate.notices import Notices
+from toolgate.replies import tool_reply
 from toolgate.runtime import Runtime
+from toolgate.subscriptions import LOOK, MOST, Subscriptions, TooManySubscriptions
 from toolgate.wire.codec import JSON_RPC, Codec
-from toolgate.wire.messages import ErrorCode, Reply, RequestId, RPCError
+from toolgate.wire.messages import ErrorCode, RequestId, RPCError
 from toolgate.wire.params import (
     Cancel,
     Checkpoint,
     Equivalent,
+    Events,
     Govern,
     Holds,
     Observe,
@@ -39,13 +42,14 @@ from toolgate.wire.params import (
     Resume,
     Simulate,
     State,
+    Subscribe,
     Verify,
     Withdraw,
     bad_params,
     read_params,
 )
 from toolgate.wire.peer import Peer
-from toolgate.wire.transport import Transport
+from toolgate.wire.transport import HIGH_WATER, Transport
 
 PROTOCOL = "1"
 
@@ -77,7 +81,12 @@ class Gate:
         self._transport = transport
         self.peer = Peer(transport.send, self, config.limits.max_message_bytes, codec)
         self._drain = min(config.limits.drain, codec.longest_drain)
-        self.runtime = Runtime(config, self, log)
+        self._notices = Notices(
+            lambda level, message: self.peer.notify("log", {"level": level, "message": message}),
+            lambda: transport.waiting,
+        )
+        self.runtime = Runtime(config, self, self._notices.tell)
+        self._subscriptions = Subscriptions(self._look, self._tell_event, lambda: transport.waiting)
         self._cancelled_early: set[RequestId] = set()
         self._tampering: set[str] = set()
         self._odd_messages = 0
@@ -131,12 +140,14 @@ class Gate:
         try:
             return await serve(self, identifier, params)
         except Unrecorded as error:
+            self._notices.trouble(str(error))
             data: dict[str, JSONValue] = {"uid": error.uid, "ran": True}
             raise RPCError(ErrorCode.JOURNAL_UNAVAILABLE, str(error), data) from None
         except JournalTampered as error:
             self._report_tampering(error)
             raise RPCError(ErrorCode.JOURNAL_UNAVAILABLE, str(error)) from None
         except JournalError as error:
+            self._notices.trouble(f"a request was refused: {error}")
             raise RPCError(ErrorCode.JOURNAL_UNAVAILABLE, str(error)) from None
         finally:
             self._cancelled_early.discard(identifier)
@@ -155,6 +166,8 @@ class Gate:
             self.handle_odd_message("a cancel without the id of a request")
             return
         call = self._calls.get(identifier)
+        if call is None and self._subscriptions.cancel(identifier):
+            return
         if call is None and self.peer.is_serving(identifier):
             # It came so soon after its request that nobody has looked at that yet.
             self._cancelled_early.add(identifier)
@@ -167,15 +180,17 @@ class Gate:
         """Tell people about a message that nobody can be answered for."""
         self._odd_messages += 1
         if self._odd_messages <= _LOGGED:
-            log(f"bad message from the client: {what}")
+            notices.log(f"bad message from the client: {what}")
         if self._odd_messages == _LOGGED:
-            log("further bad messages are answered, but not told of here")
+            notices.log("further bad messages are answered, but not told of here")
 
     def handle_failure(self, error: Exception) -> None:
         """Tell people about a defect of the gate itself."""
         import traceback
 
-        log("internal error:\n" + "".join(traceback.format_exception(error)))
+        what = f"internal error of the gate ({type(error).__name__}); please report it"
+        more = ":\n" + "".join(traceback.format_exception(error))
+        self._notices.tell("error", what, more=more)
 
     def handle_end(self) -> None:
         """The client has gone: what runs is in doubt, what is held stays held."""
@@ -198,7 +213,7 @@ class Gate:
                 "attempt": order.attempt,
                 "timeout_ms": round(order.timeout * 1000),
             },
-            lambda reply: on_reply(_tool_reply(reply)),
+            lambda reply: on_reply(tool_reply(reply)),
         )
 
     def cancel(self, uid: str, reason: str) -> None:
@@ -282,7 +297,9 @@ class Gate:
         return {"labels": list(await self.runtime.observe(document))}
 
     async def _state(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
-        return self.runtime.state(read_params(State, params).keys)
+        asked = read_params(State, params)
+        await self._room()
+        return self.runtime.state(asked.keys)
 
     async def _checkpoint(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         self._refuse_when_closing()
@@ -326,10 +343,46 @@ class Gate:
 
     async def _holds(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Holds, params)
+        await self._room()
         holds, after, wrong = self.runtime.engine.holds(asked.status, asked.limit, asked.after)
         for error in wrong:
             self._report_tampering(error)
         return {"holds": holds, "next": after}
+
+    async def _events(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        asked = read_params(Events, params)
+        await self._room()
+        try:
+            page = await self._subscriptions.listed(asked.after, asked.limit, asked.action_id)
+        except BeyondLog as error:
+            raise bad_params([f"after: {error}"]) from None
+        return {"events": page.events, "next": page.after if page.more else None}
+
+    async def _subscribe(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
+        self._refuse_when_closing()
+        asked = read_params(Subscribe, params)
+        cancelled = identifier in self._cancelled_early
+        following = self._subscriptions.follow(
+            identifier, asked.after, asked.limit, asked.action_id, cancelled=cancelled
+        )
+        try:
+            return {"after": await following}
+        except BeyondLog as error:
+            raise bad_params([f"after: {error}"]) from None
+        except TooManySubscriptions:
+            raise RPCError(
+                ErrorCode.TOO_MANY_IN_FLIGHT,
+                f"{MOST} subscriptions are open already; cancel one",
+            ) from None
+
+    def _look(self, after: int | None, limit: int, about: str | None) -> Page:
+        page = self.runtime.events(after, limit, about)
+        for error in page.wrong:
+            self._report_tampering(error)
+        return page
+
+    def _tell_event(self, subscription: RequestId, event: dict[str, JSONValue]) -> None:
+        self.peer.notify("event", {"subscription": subscription, "event": event})
 
     async def _ping(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         return {}
@@ -354,6 +407,8 @@ class Gate:
         "optimize": _optimize,
         "rank": _rank,
         "holds": _holds,
+        "events": _events,
+        "subscribe": _subscribe,
         "ping": _ping,
         "shutdown": _shutdown,
     }
@@ -363,7 +418,7 @@ class Gate:
     def _warnings(self) -> list[JSONValue]:
         warnings = self.runtime.warnings
         for warning in warnings:
-            log(f"warning: {warning}")
+            notices.log(f"warning: {warning}")
         return [*faults.warnings(), *warnings]
 
     def _refuse_when_closing(self) -> None:
@@ -400,8 +455,7 @@ class Gate:
         faults.hit("shutdown.begun")
         await self.runtime.engine.drain(drain)
         faults.hit("shutdown.drained")
-        own = asyncio.current_task()
-        others = [task for task in self.peer.serving if task is not own]
+        others = self._others()
         if others:
             _, late = await asyncio.wait(others, timeout=_LAST_WORDS)
             if late:
@@ -409,21 +463,33 @@ class Gate:
                 await self.runtime.engine.drain(0)
                 await asyncio.wait(late, timeout=_LAST_WORDS)
         await self.runtime.engine.recorder.finish(_LAST_WORDS)
+        await self._subscriptions.end(_LAST_WORDS)
         try:
             self.runtime.close(reason)
             faults.hit("shutdown.ended")
         except JournalError as error:
-            log(f"the end of this run could not be journaled: {error}")
+            self._notices.tell("error", f"the end of this run could not be journaled: {error}")
         finally:
             # After this turn, in which the reply to `shutdown` is sent.
             asyncio.get_running_loop().call_soon(self._closed.set)
+
+    async def _room(self) -> None:
+        """Wait for a client that does not read, before the answer to a small question is large."""
+        while self._transport.waiting > HIGH_WATER:
+            self._refuse_when_closing()
+            await asyncio.sleep(LOOK)
+
+    def _others(self) -> list[asyncio.Task[None]]:
+        """Return the tasks of the calls that are not answered, but for the one that asks."""
+        but = {asyncio.current_task(), *self._subscriptions.tasks}
+        return [task for task in self.peer.serving if task not in but]
 
     def _report_tampering(self, error: JournalTampered) -> None:
         """Tell people and the log, once each: whoever asks again must not fill it."""
         what = str(error)
         if what not in self._tampering and len(self._tampering) < _LOGGED:
             self._tampering.add(what)
-            log(f"TAMPERED JOURNAL: {what}")
+            self._notices.tell("error", f"TAMPERED JOURNAL: {what}")
             self._in_background(self.runtime.journal_tampering(error))
 
     def _in_background(self, work: Any) -> None:
@@ -434,7 +500,7 @@ class Gate:
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log(f"error: {task.exception()}")
+            self._notices.trouble(f"error: {task.exception()}")
 
 
 _LAST_WORDS = 5.0
@@ -443,53 +509,6 @@ _LAST_WORDS = 5.0
 As many are given to the ends that could not be recorded."""
 
 
-def log(line: str) -> None:
-    """Tell people something, on stderr; calls go on where nobody reads that any more."""
-    with suppress(OSError):
-        sys.stderr.write(f"toolgate: {line}\n")
-        sys.stderr.flush()
-
-
 def _plan(proposal: dict[str, JSONValue], *where: str) -> ActionProposal:
     """Return a proposal that was sent as the parameter ``where``."""
     return read_params(ActionProposal, proposal, *(where or ("proposal",)))
-
-
-def _tool_reply(reply: Reply | None) -> ToolReply:
-    """Return what the client says of a body, as the kernel speaks of it."""
-    if reply is None:
-        return ToolLost("the client went away while it ran")
-    if reply.error is not None:
-        data = reply.error.data if isinstance(reply.error.data, dict) else {}
-        kind = data.get("type")
-        return ToolError(
-            reply.error.message,
-            kind if isinstance(kind, str) else "Exception",
-            retryable=data.get("retryable") is not False,
-        )
-    suspended = isinstance(reply.result, dict) and reply.result.get("suspended") is True
-    if not isinstance(reply.result, dict) or suspended is ("output" in reply.result):
-        told = "the client's reply to run_tool has neither `output` nor `suspended`, or both"
-        return ToolError(told, "ProtocolError")
-    sent = reply.result.get("documents")
-    try:
-        documents = () if sent is None else _documents(sent)
-        return (
-            ToolSuspended(documents) if suspended else ToolOutput(reply.result["output"], documents)
-        )
-    except RPCError as error:
-        told = f"the client's reply to run_tool has wrong documents: {error.message}"
-        return ToolError(told, "ProtocolError")
-
-
-def _documents(sent: JSONValue) -> tuple[Document, ...]:
-    """Return what a body has read; raises :class:`RPCError`."""
-    if not isinstance(sent, list):
-        raise bad_params(["documents: must be a list"])
-    return tuple(
-        [
-            Document(read.text, read.source, read.trust)
-            for place, item in enumerate(sent)
-            for read in (read_params(Observe, item, "documents", str(place)),)
-        ]
-    )

@@ -31,10 +31,11 @@ from toolgate.kernel.places import proposal_uid
 from toolgate.kernel.plan_steps import PlanSteps
 from toolgate.kernel.plans import Plans
 from toolgate.kernel.records import Call, content_digest, redactor_of
-from toolgate.kernel.reload import Reloader, loaded
+from toolgate.kernel.reload import Level, Reloader, loaded
 from toolgate.kernel.session import open_session
 from toolgate.kernel.step import Settings
 from toolgate.kernel.steps import Steps
+from toolgate.kernel.telling import Page, page
 from toolgate.kernel.tools import RegisteredTool, ToolRegistry
 from toolgate.policy.contracts import contract_for
 from toolgate.policy.loading import compile_policy
@@ -56,11 +57,11 @@ class Runtime:
         self,
         config: GateConfig,
         runner: ToolRunner,
-        tell: Callable[[str], None] = _log.warning,
+        tell: Callable[[Level, str], None] | None = None,
     ) -> None:
         """Read the policy, open the journal and the session; ``runner`` runs tools' bodies.
 
-        ``tell`` is how people are told of a policy that is reloaded later.
+        ``tell`` is how people are told of a policy that is reloaded later; by default in the log.
 
         Raises :class:`~toolgate.errors.PolicyError`, :class:`~toolgate.errors.ConfigError` or
         :class:`~toolgate.errors.JournalError`.
@@ -106,7 +107,7 @@ class Runtime:
         plan_steps = PlanSteps(steps, settings, run)
         self.plans = Plans(self._journal, self.engine, plan_steps, self.tools, self.session)
         self.reloader = Reloader(
-            config, watch, self._judge, self._journal, self.session.session, tell
+            config, watch, self._judge, self._journal, self.session.session, tell or _tell
         )
 
     @property
@@ -237,6 +238,16 @@ class Runtime:
             return state
         return {key: state[key] for key in dict.fromkeys(keys) if key in state}
 
+    def events(self, after: int | None, limit: int, about: str | None = None) -> Page:
+        """Return the next of the session's events: see :func:`toolgate.kernel.telling.page`.
+
+        ``after`` of ``None`` is the log's end: of what is there nothing is returned.
+        """
+        reader, now = self._journal.reader, self._journal.now()
+        if after is None:
+            return Page([], reader.store.last_seq(), more=False)
+        return page(reader, self._judge, self.session, now, after=after, limit=limit, about=about)
+
     async def checkpoint(self, name: str) -> str:
         """Keep the session's state and return the checkpoint's id."""
         return await self._journal.transact(lambda tx: checkpoints.save(tx, self.session, name))
@@ -364,3 +375,7 @@ class Runtime:
             return session
 
         return self._journal.write_now(begin)
+
+
+def _tell(level: Level, text: str) -> None:
+    _log.log(logging.getLevelNamesMapping()[level.upper()], "%s", text)

@@ -11,8 +11,7 @@ import yaml
 
 from support.driver import Driver
 from support.people import ALICE, BOB, config
-from toolgate import gate as gates
-from toolgate import jsonvalue, runtime
+from toolgate import jsonvalue, notices, runtime
 from toolgate.errors import JournalUnavailable
 from toolgate.kernel import reload
 from toolgate.policy import signing
@@ -55,7 +54,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     told: asyncio.Queue[str] = asyncio.Queue()
-    monkeypatch.setattr(gates, "log", told.put_nowait)
+    monkeypatch.setattr(notices, "log", told.put_nowait)
     return World(tmp_path, told)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from support.lodestar_driver import LodestarDriver, Message
 from support.people import config
+from support.processes import largest
 
 BOUND = 20.0
 LAST = 10**9
@@ -194,12 +195,6 @@ FLOOD = {
     "malformed requests": b'{"type": "govern", "id": 1, "x": 1}\n' * 2000,
     "answers of no run": b'{"type": "tool_result", "id": 7, "output": 1}\n' * 2000,
 }
-
-
-def largest(process: int) -> int:
-    """Return the most memory that a process has had, in KiB."""
-    rows = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(row.split()[1]) for row in rows if row.startswith("VmHWM"))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 from toolgate import sourcefile
 from toolgate.cli.serve import CANNOT_START, serve
 from toolgate.config import GateConfig, SqliteJournal
-from toolgate.gate import log
+from toolgate.notices import log
 from toolgate.wire.lodestar import Lodestar
 
 _THEIRS = frozenset({"project_id", "actor_id", "log_root", "tool_defaults"})

@@ -10,7 +10,8 @@ from typing import Any
 
 from toolgate.config import GateConfig, load_config
 from toolgate.errors import ToolgateError
-from toolgate.gate import Gate, log
+from toolgate.gate import Gate
+from toolgate.notices import log
 from toolgate.wire.codec import JSON_RPC, Codec
 from toolgate.wire.stdio import StdioTransport
 

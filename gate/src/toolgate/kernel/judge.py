@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Literal, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -167,16 +168,23 @@ class Judge:
         return effect, reason, admitted.verdict.rules
 
     def readable(self, reader: Reader, session: SessionRecord, now: int) -> dict[str, JSONValue]:
-        """Return what of the session's state the agent may read, as a ``state_read`` of it could.
-
-        A key that capabilities keep from it, or whose reading policy would not just allow, is left
-        out.
-        """
+        """Return what of the session's state the agent may read (:meth:`reader_of`)."""
+        may = self.reader_of(reader, session, now)
         everything = StateView(reader, session.session).everything()
+        return {key: value for key, value in everything.items() if may(key)}
+
+    def reader_of(self, reader: Reader, session: SessionRecord, now: int) -> Callable[[str], bool]:
+        """Return what tells whether the agent may read a key of the session's state.
+
+        It may as far as a ``state_read`` could: not what capabilities keep from it, nor what policy
+        would not just allow. Each key is judged once, when it is first asked for.
+        """
+        everything = cache(StateView(reader, session.session).everything)
         past = Past(reader, session, self._tools, approvers=self._approvers)
-        case = _Case("", None, session, now, lambda: everything, past)
+        case = _Case("", None, session, now, everything, past)
         contract = contract_for_state_action(ActionType.STATE_READ)
 
+        @cache
         def may(key: str) -> bool:
             if self._capabilities.refusal_of_key(key) is not None:
                 return False
@@ -184,7 +192,7 @@ class Judge:
                 self._decide(ActionType.STATE_READ, contract, {"key": key}, case).effect == "allow"
             )
 
-        return {key: value for key, value in everything.items() if may(key)}
+        return may
 
     def refusals_of_writes(
         self,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from toolgate.config import GateConfig
 from toolgate.errors import PolicyError, ToolgateError
@@ -31,6 +31,9 @@ from toolgate.policy.watching import DocumentWatch
 
 INTERVAL: Final = 1.0
 """Seconds between two looks at the document."""
+
+Level: TypeAlias = Literal["info", "warning", "error"]
+"""How grave it is what people are told."""
 
 _PROBLEMS = 100
 """Problems of one document that are journaled; a file of another kind may have thousands."""
@@ -48,7 +51,7 @@ class Reloader:
         judge: Judge,
         journal: Journal,
         session: str,
-        tell: Callable[[str], None],
+        tell: Callable[[Level, str], None],
     ) -> None:
         """``watch`` was made before the judge's policy was compiled; ``None``: no document.
 
@@ -93,10 +96,10 @@ class Reloader:
         except PolicyError:
             return  # That is told where it is refused.
         except ToolgateError as error:
-            self._tell(f"the policy could not be reloaded, and stays as it is: {error}")
+            self._tell("error", f"the policy could not be reloaded, and stays as it is: {error}")
             return
         if policy is before and self._watch is not None:
-            self._tell(f"the policy is unchanged: {policy.id} {policy.digest}")
+            self._tell("info", f"the policy is unchanged: {policy.id} {policy.digest}")
 
     async def reload(self, *, again: bool = False) -> Policy:
         """Put the document in force as it is now, and return the policy in force.
@@ -107,8 +110,9 @@ class Reloader:
         """
         if self._watch is None:
             self._tell(
+                "warning",
                 "there is no policy document to reload: rules that stand in the config are read "
-                "when the gate starts"
+                "when the gate starts",
             )
             return self._judge.policy
         async with self._lock:
@@ -133,7 +137,9 @@ class Reloader:
         except ToolgateError as error:
             # It is tried again at the next look: it is told once.
             if self._trouble != str(error):
-                self._tell(f"the policy has changed and could not be reloaded yet: {error}")
+                self._tell(
+                    "error", f"the policy has changed and could not be reloaded yet: {error}"
+                )
             self._trouble = str(error)
             return
         self._trouble = None
@@ -153,12 +159,13 @@ class Reloader:
             judge.policy = before
             raise
         self._tell(
+            "info",
             f"policy reloaded: {policy.id} {policy.digest} is in force, with {len(policy.rules)} "
-            f"rules; it replaces {before.digest}"
+            f"rules; it replaces {before.digest}",
         )
         for warning in policy.warnings:
             if warning not in before.warnings:
-                self._tell(f"warning: {warning}")
+                self._tell("warning", f"warning: {warning}")
 
     async def _refuse(self, error: PolicyError, content: bytes, *, again: bool) -> None:
         known = content in self._refused
@@ -178,7 +185,7 @@ class Reloader:
             if len(self._refused) < _REMEMBERED:
                 self._refused.add(content)
         if again or not known:
-            self._tell(f"POLICY NOT RELOADED, {in_force} stays in force: {error}")
+            self._tell("error", f"POLICY NOT RELOADED, {in_force} stays in force: {error}")
 
 
 def loaded(policy: Policy) -> dict[str, JSONValue]:

@@ -16,6 +16,8 @@ class MemoryTransport:
         """Connect it with :meth:`connect` before bytes are fed."""
         self.sent: asyncio.Queue[dict[str, JSONValue]] = asyncio.Queue()
         self.closed = asyncio.Event()
+        self.waiting = 0
+        """Whoever plays a client that does not read sets it."""
         self._receiver: Receiver | None = None
 
     def connect(self, receiver: Receiver) -> None:

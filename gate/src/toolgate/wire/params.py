@@ -129,6 +129,23 @@ class Holds(Params):
     after: str | None = None
 
 
+class Events(Params):
+    """List events of the session."""
+
+    after: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    action_id: str | None = None
+
+
+class Subscribe(Params):
+    """Be told of the session's events as they come."""
+
+    after: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    """``None`` begins with what comes from now on."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    action_id: str | None = None
+
+
 class Cancel(Params):
     """Tell that nobody waits for a request any more."""
 

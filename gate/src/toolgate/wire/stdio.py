@@ -9,10 +9,8 @@ import sys
 import threading
 from typing import Final, cast
 
-from toolgate.wire.transport import Receiver
+from toolgate.wire.transport import HIGH_WATER, Receiver
 
-HIGH_WATER: Final = 4 << 20
-"""Bytes that may wait for a client that does not read; above, the gate stops reading from it."""
 CLOSE_PATIENCE: Final = 5.0
 """Seconds to wait, at the end, for the client to read what is left."""
 _CHUNK: Final = 1 << 16
@@ -54,6 +52,11 @@ class StdioTransport(asyncio.Protocol):
             self._reader = reader
         else:
             threading.Thread(target=self._read_file, args=(loop,), daemon=True).start()
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes are buffered because the client does not read."""
+        return 0 if self._writer is None else self._writer.get_write_buffer_size()
 
     def send(self, data: bytes) -> None:
         """Send bytes; they are buffered while the client does not read."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
+
+HIGH_WATER: Final = 4 << 20
+"""Bytes that may wait for a client that does not read; above, the gate stops reading from it."""
 
 
 class Receiver(Protocol):
@@ -17,6 +20,10 @@ class Receiver(Protocol):
 
 class Transport(Protocol):
     """Carries bytes to the other side."""
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes are buffered because the other side does not read."""
 
     def send(self, data: bytes) -> None:
         """Send bytes; they are buffered while the other side does not read."""
