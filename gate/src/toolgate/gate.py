@@ -92,6 +92,7 @@ class Gate:
         self._odd_messages = 0
         self._calls: dict[RequestId, _Call] = {}
         self._closing: str | None = None
+        self._journal_closed = False
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -134,6 +135,8 @@ class Gate:
     ) -> JSONValue:
         """Answer one request of the client."""
         faults.hit("request.read")
+        if self._journal_closed:
+            raise RPCError(ErrorCode.SHUTTING_DOWN, "the gate has shut down")
         serve = self._methods.get(method)
         if serve is None:
             raise RPCError(ErrorCode.METHOD_NOT_FOUND, f"there is no method {method!r}")
@@ -464,6 +467,7 @@ class Gate:
                 await asyncio.wait(late, timeout=_LAST_WORDS)
         await self.runtime.engine.recorder.finish(_LAST_WORDS)
         await self._subscriptions.end(_LAST_WORDS)
+        self._journal_closed = True
         try:
             self.runtime.close(reason)
             faults.hit("shutdown.ended")

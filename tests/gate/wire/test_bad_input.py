@@ -163,3 +163,14 @@ async def test_shutdown_that_is_a_notification_ends_the_gate_without_an_answer(
         gate.transport.feed(messages.notification("shutdown", {}))
         await gate.serving
     assert gate.unmatched.empty()
+
+
+@pytest.mark.parametrize("method", ["state", "holds", "events", "ping"])
+async def test_what_comes_when_the_journal_is_closed_already_is_refused(
+    tmp_path: Path, method: str
+) -> None:
+    async with Driver(tmp_path, config()) as gate:
+        await gate.request("shutdown")
+        with pytest.raises(RPCError, match="shut down") as caught:
+            await gate.request(method)
+    assert caught.value.code == -32002
