@@ -81,7 +81,7 @@ APPROVERS = {"approval.signed", "approval.written"}
 HOLDS = {"hold.opened", "hold.committed", "resume.read", "hold.judged", "hold.claimed"}
 PLANS = {name for name in POINTS if name.startswith("proposal.")}
 ENDS = {"proposal.rolled_back", "proposal.compensated", "proposal.aborted", "proposal.completed"}
-START = {"start.migrating", "start.migrated", "run.started", "run.committed"}
+START = {"start.migrating", "start.migrated", "anchor.made", "run.started", "run.committed"}
 TRANSACTIONS = {"transaction.begun", "transaction.written", "transaction.committed"}
 NOT_APPLICABLE = {
     "allowed": APPROVERS | HOLDS | PLANS,
@@ -97,7 +97,8 @@ NOT_APPLICABLE = {
 
 The scenarios named "… before" have the starts alone: those of a store that is made already.
 """
-BEFORE = set(POINTS) - (START | TRANSACTIONS) | {"start.migrating", "start.migrated"}
+MADE = {"start.migrating", "start.migrated", "anchor.made"}
+BEFORE = set(POINTS) - (START | TRANSACTIONS) | MADE
 
 FAULTS = {"gate killed": "kill", "client killed": "pause", "store error": "error", "full": "full"}
 LASTING = ("transaction.begun", "run_tool.sent", "result.read", "shutdown.begun")

@@ -75,7 +75,7 @@ class Actions:
     def __init__(self, config: GateConfig) -> None:
         """Open the deployment's journal; raises :class:`~toolgate.errors.JournalError`."""
         self._config = config
-        self._journal = inspect_journal(config)
+        self._journal = inspect_journal(config, anchored=True)
         self._pinned = pinned_keys(config)
         journal = config.journal
         folder = runs_folder(journal.path) if isinstance(journal, SqliteJournal) else None
@@ -83,7 +83,7 @@ class Actions:
 
     def close(self) -> None:
         """Close the journal."""
-        self._journal.store.close()
+        self._journal.close()
 
     def page(
         self,
@@ -115,8 +115,7 @@ class Actions:
     def find(self, uid: str) -> ActionStory:
         """Return an action with its story; raises :class:`ApprovalError` when there is none."""
         store, reader = self._journal.store, self._journal.reader
-        store.snapshot()
-        try:
+        with reader.view():
             record = reader.action(uid)
             if record is None or record.project != self._config.project:
                 raise ApprovalError(f"the project {self._config.project} has no action {uid!r}")
@@ -128,8 +127,6 @@ class Actions:
             return ActionStory(
                 self._view(record), shown_args(reader, record), events, doubt, judged
             )
-        finally:
-            store.rollback()
 
     def genuine(self, event: Event) -> bool:
         """Tell whether an event was written with the journal key, and not changed since."""

@@ -89,6 +89,18 @@ class EnvKey:
 JournalKeySource: TypeAlias = FileKey | EnvKey
 
 
+@dataclass(frozen=True, slots=True)
+class AnchorFile:
+    """The journal's anchor is the file at ``path`` (absolute); created on first use."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnchor:
+    """The journal has no anchor."""
+
+
 def _under(info: ValidationInfo, path: str) -> Path:
     if not path:
         raise ValueError("names no file")
@@ -121,6 +133,16 @@ def _parse_journal_key(value: object, info: ValidationInfo) -> JournalKeySource:
             raise ValueError("env: must name an environment variable")
         return EnvKey(name)
     raise ValueError("must be file:PATH or env:NAME")
+
+
+def _parse_journal_anchor(value: object, info: ValidationInfo) -> AnchorFile | NoAnchor | None:
+    if value is None:
+        return None
+    if value == "none":
+        return NoAnchor()
+    if isinstance(value, str) and value.startswith("file:"):
+        return AnchorFile(_under(info, value.removeprefix("file:")))
+    raise ValueError("must be file:PATH or none")
 
 
 class AgentSection(Section):
@@ -318,6 +340,11 @@ class GateConfig(Section):
         Field(validate_default=True),
         WithJsonSchema({"type": "string", "pattern": r"^(file|env):.+|\$\{"}),
     ] = "file:.toolgate/journal.key"  # type: ignore[assignment]
+    journal_anchor: Annotated[
+        AnchorFile | NoAnchor | None,
+        BeforeValidator(_parse_journal_anchor),
+        WithJsonSchema({"type": ["string", "null"], "pattern": r"^(file:.+|none)$|\$\{"}),
+    ] = None
     mode: Mode = "enforce"
     state: dict[str, Any] = Field(default_factory=dict)
     tools: dict[Name, ToolEntry] = Field(default_factory=dict)

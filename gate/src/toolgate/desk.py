@@ -59,14 +59,14 @@ class Desk:
     def __init__(self, config: GateConfig) -> None:
         """Open the deployment's journal; raises :class:`~toolgate.errors.JournalError`."""
         self._config = config
-        self._journal = inspect_journal(config)
+        self._journal = inspect_journal(config, anchored=True)
         self._pinned = pinned_keys(config)
         self._unsigned = config.approvals.allow_unsigned
         self._redactor = redactor_of(config, self._journal.reader)
 
     def close(self) -> None:
         """Close the journal."""
-        self._journal.store.close()
+        self._journal.close()
 
     def holds(self, status: str | None = "pending") -> Iterator[HoldView | JournalTampered]:
         """Iterate over the holds that have ``status`` now (``None``: all), oldest first.
@@ -181,12 +181,8 @@ class Desk:
 
         Raises :class:`~toolgate.errors.JournalTampered`.
         """
-        store = self._journal.store
-        store.snapshot()
-        try:
+        with self._journal.reader.view():
             return view_plan(self._journal.reader, view, self._redactor)
-        finally:
-            store.rollback()
 
     def decision(self, view: HoldView) -> dict[str, JSONValue] | None:
         """Return policy's last decision on a held action, as the log tells it.

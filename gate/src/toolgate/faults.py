@@ -37,6 +37,7 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "start.migrating": "the store's tables are made or changed, not committed",
         "start.migrated": "the store has this program's schema",
+        "anchor.made": "the journal's anchor is made, the journal does not know of it",
         "run.started": "`run.started` is written, not committed",
         "run.committed": "the run is in the journal",
         "request.read": "a request is read, nothing is done about it",
@@ -68,6 +69,7 @@ POINTS: Final[Mapping[str, str]] = MappingProxyType(
         "proposal.completed": "the end of a completed proposal is written, not committed",
         "shutdown.begun": "the gate is to shut down; bodies may be under way",
         "shutdown.drained": "every body has its end, not every call is answered",
+        "anchor.unwritten": "`run.ended` is durable, the last marks are not in the anchor",
         "shutdown.ended": "`run.ended` is durable, the gate's process has not ended",
         "approval.signed": "an approver's answer is signed, the store knows nothing of it",
         "approval.written": "an approver's answer is durable, the approver is not told",

@@ -40,12 +40,12 @@ class Labels:
     def __init__(self, config: GateConfig) -> None:
         """Open the deployment's journal; raises :class:`~toolgate.errors.JournalError`."""
         self._config = config
-        self._journal = inspect_journal(config)
+        self._journal = inspect_journal(config, anchored=True)
         self._pinned = pinned_keys(config)
 
     def close(self) -> None:
         """Close the journal."""
-        self._journal.store.close()
+        self._journal.close()
 
     def of(self, session: str) -> list[LabelView]:
         """Return a session's labels, sorted; raises :class:`ApprovalError` for an unknown one."""

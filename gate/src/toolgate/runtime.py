@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from toolgate import __version__, jsonvalue
@@ -18,7 +19,7 @@ from toolgate.errors import JournalTampered
 from toolgate.ir import Action, ActionProposal, CostTarget, Outcome, ProposalResult, ToolSchema
 from toolgate.journal.events import EventKind
 from toolgate.journal.journal import Journal, Transaction
-from toolgate.journal.opening import exposures, open_journal
+from toolgate.journal.opening import exposures, open_journal, unanchored
 from toolgate.journal.records import ActionRecord, ProposalRecord, SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import checkpoints, past
@@ -81,7 +82,7 @@ class Runtime:
             approvers=pinned_keys(config),
             allow_unsigned=config.approvals.allow_unsigned,
         )
-        self._journal: Journal = open_journal(config)
+        self._journal: Journal = open_journal(config, partial(tell or _tell, "error"))
         self.tools = ToolRegistry(
             lambda name: contract_for(name, config.tools.get(name)), config.tools
         )
@@ -123,6 +124,8 @@ class Runtime:
             warnings.append(MEMORY_WARNING)
         else:
             warnings += exposures(self.config.journal.path)
+            if (told := unanchored(self.config)) is not None:
+                warnings.append(told)
         return warnings
 
     def watch(self) -> None:
@@ -161,6 +164,7 @@ class Runtime:
         metadata: dict[str, JSONValue] | None = None,
     ) -> Outcome:
         """Govern one call of a tool: see :meth:`Engine.govern`. ``timeout`` is in seconds."""
+        self._journal.check_anchored()
         args_json = jsonvalue.canonical(args)
         redaction = self._judge.redactor.unchecked(tool, args)
         keyed = None if redaction is None else redaction.keyed
@@ -191,6 +195,7 @@ class Runtime:
         parent: str | None = None,
     ) -> ProposalResult:
         """Run a proposal: see :meth:`Plans.propose`."""
+        self._journal.check_anchored()
         result = await self.plans.propose(
             proposal, content, request, cancelled, idempotency_key, parent
         )
@@ -202,6 +207,7 @@ class Runtime:
         self, uid: str, request: RequestId, wait: float | None, cancelled: asyncio.Future[None]
     ) -> Outcome:
         """Bring an action or a proposal on: see :meth:`Engine.resume`, :meth:`Plans.resume`."""
+        self._journal.check_anchored()
         reader = self._journal.reader
         if self.plans.belongs(uid) or reader.proposal(uid) is not None:
             outcome = await self.plans.resume(uid, request, wait, cancelled)
@@ -254,6 +260,7 @@ class Runtime:
 
     async def restore(self, checkpoint: str) -> Outcome:
         """Return the session's state to a checkpoint: see :mod:`toolgate.kernel.checkpoints`."""
+        self._journal.check_anchored()
         return await self._journal.transact(
             lambda tx: checkpoints.restore(tx, self._judge, self.session, checkpoint)
         )

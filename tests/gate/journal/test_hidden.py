@@ -57,9 +57,13 @@ TOOLS = ("send", "deploy", "pay", "flaky", "retry", "plain")
 
 
 def deployment(**changes: Any) -> dict[str, Any]:
-    """Return a config whose rules ask for labels, state, counts and history."""
+    """Return a config whose rules ask for labels, state, counts and history, without an anchor.
+
+    What an anchor tells a gate that is started later is in test_anchor.py.
+    """
     tools: dict[str, Any] = {name: {"level": 1} for name in TOOLS}
     policy = {"allow_up_to": 0, "rules": RULES}
+    changes.setdefault("journal_anchor", "none")
     value: dict[str, Any] = config(session="s", tools=tools, policy=policy, **changes)
     return value
 
@@ -286,13 +290,21 @@ async def test_call_of_the_past_whose_row_was_set_back_or_taken_away_is_found(
         executing = await failed(gate, tmp_path)
         assert (await gate.govern("retry"))["status"] == "rejected"
         refused = rows(tmp_path, "action")[-1]
-        with hidden(tmp_path, "seq < 0", action=[*executing, refused]):
-            assert (await gate.govern("retry"))["status"] == "succeeded"
-        with (
-            hidden(tmp_path, "seq < 0", action=[]),
-            pytest.raises(RPCError, match="is missing, which session s has called"),
-        ):
-            await gate.govern("retry")
+        for found, told in (([*executing, refused], "an old row was put back"), ([], "is missing")):
+            with (
+                hidden(tmp_path, "seq < 0", action=found),
+                pytest.raises(RPCError, match=told),
+            ):
+                await gate.govern("retry")
+    with hidden(tmp_path, "seq < 0", action=[*executing, refused]):
+        async with Driver(tmp_path, deployment()) as later:
+            await tools(later)
+            assert (await later.govern("retry"))["status"] == "succeeded"
+    with hidden(tmp_path, "seq < 0", action=[]):
+        async with Driver(tmp_path, deployment()) as later:
+            await tools(later)
+            with pytest.raises(RPCError, match="is missing, which session s has called"):
+                await later.govern("retry")
     assert "by the row of action" in problem(tmp_path)
 
 

@@ -66,8 +66,7 @@ async def test_what_is_ready_together_is_one_commit(
 
 async def test_unit_that_raises_leaves_no_trace_and_the_others_alone(tmp_path: Path) -> None:
     def fails(tx: Transaction) -> None:
-        note(tx, "never")
-        tx.insert(SessionRecord("s", "p", "a", 1, 1))
+        tx.insert(SessionRecord("s", "p", "a", 1, note(tx, "never")))
         tx.flush()
         raise LookupError("no")
 

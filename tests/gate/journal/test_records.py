@@ -350,9 +350,9 @@ def test_state_behaves_as_a_dictionary(puts: list[tuple[str, str, bytes | None, 
 def test_results_behave_as_a_dictionary(does: list[tuple[bool, str, str, int]]) -> None:
     journal = started(None)
     known: dict[tuple[str, str], ResultRecord] = {}
-    for remember, session, content, at in does:
+    for seq, (remember, session, content, at) in enumerate(does, start=1 << 20):
         if remember:
-            record = known[session, content] = ResultRecord(session, content, "u", at, at)
+            record = known[session, content] = ResultRecord(session, content, "u", at, seq)
             journal.write_now(lambda tx, record=record: tx.put(record))
         else:
             was = known.pop((session, content), None)

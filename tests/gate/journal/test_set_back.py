@@ -170,7 +170,7 @@ async def test_result_of_a_plan_that_was_rolled_back_is_given_to_nobody(tmp_path
             await gate.govern("search", {"n": 1})
     async with Driver(tmp_path, DEPLOYMENT) as later:
         await tools(later)
-        with pytest.raises(RPCError, match="was rolled back"):
+        with pytest.raises(RPCError, match="an old row was put back"):
             await later.govern("search", {"n": 1})
     assert "an old row was put back" in problem(tmp_path)
 

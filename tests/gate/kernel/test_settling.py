@@ -261,7 +261,7 @@ async def test_log_that_was_set_back_under_a_living_gate_does_not_run_a_retry_tw
             db.execute("DELETE FROM event WHERE seq > ?", (seq,))
             db.execute(f"UPDATE action SET ({columns}) = (?, ?, ?, ?, ?, ?)", row)
         db.close()
-        with pytest.raises(RPCError, match="the journal was set back"):
+        with pytest.raises(RPCError, match="an old row was put back"):
             await gate.request("resume", uid=uid)
     assert len(gate.ran) == 1
 

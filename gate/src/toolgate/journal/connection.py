@@ -40,6 +40,7 @@ class Connection:
         :class:`~toolgate.errors.JournalError` when a newer program made it.
         """
         self.path = path
+        self._power = power
         self._checkpoint: threading.Thread | None = None
         self._commits = 0
         self._db = open_database(path, power=power, create=create)
@@ -120,6 +121,25 @@ class Connection:
         """Return a number that changes when another connection has committed."""
         with READING:
             return int(self._run("PRAGMA data_version").fetchone()[0])
+
+    def sync(self) -> None:
+        """Have what was committed survive the loss of power, too; may be called in any thread.
+
+        What is not in the WAL any more was synced when it was copied into the database.
+        """
+        if self.path is None or self._power:
+            return
+        try:
+            # The database itself is never opened here: closing it would take SQLite's locks away.
+            fd = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise JournalUnavailable(
+                f"the journal {self.path} could not be synced: {error.strerror}"
+            ) from None
 
     def close(self) -> None:
         """Close the connection, waiting for a copy of the WAL that is under way."""

@@ -15,6 +15,8 @@ from toolgate.journal.store import Store
 
 _ATTEMPT: Final = 64
 """Bits below an action's attempts, for the place of its last event: one number takes less room."""
+ANCHORED: Final = "anchor"
+"""The member of ``run.started`` that tells of the run's anchor: ``none``, ``made`` or ``kept``."""
 REMEMBERED: Final = "remembered"
 """The member of an end's data that says that its session remembers the result."""
 _MAY_REMEMBER: Final = b'"remembered":true'
@@ -30,6 +32,8 @@ class Evidence:
         self._actions: dict[str, int] = {}
         self.opened: dict[str | None, int] = {}
         """Where each session was opened."""
+        self.anchored = False
+        """Whether a run has had an anchor."""
         self.holds: set[str] = set()
         self.proposals: set[str] = set()
         self.states: dict[tuple[str | None, str], int] = {}
@@ -86,6 +90,16 @@ def _opened(log: Evidence, event: Event) -> None:
     log.opened[event.session] = event.seq
 
 
+def _started(log: Evidence, event: Event) -> None:
+    told = jsonvalue.parse(event.data).get(ANCHORED, "none")
+    if told == "made" and log.anchored:
+        raise JournalTampered(
+            f"{where(event)} made the journal's anchor, and an earlier run had one: what told of "
+            "that was hidden from it"
+        )
+    log.anchored |= told != "none"
+
+
 def _held(log: Evidence, event: Event) -> None:
     log.holds.add(jsonvalue.parse(event.data)["hold"])
 
@@ -137,6 +151,7 @@ _BESIDE: Final = frozenset(
     {EventKind.LIMIT_COUNTED, EventKind.KEY_CLAIMED, EventKind.LABEL_REMOVED}
 )
 _TELLS: Final[dict[str, Callable[[Evidence, Event], None]]] = {
+    EventKind.RUN_STARTED: _started,
     EventKind.SESSION_OPENED: _opened,
     EventKind.HOLD_OPENED: _held,
     EventKind.PROPOSAL_RECEIVED: _received,

@@ -92,8 +92,8 @@ class Heads:
 
     def _current(self, session: str) -> _Known:
         known = self._sessions.get(session)
-        last = self._store.last_state_event(session)
         seen = self._memory.last(("state", session, ""))
+        last = self._store.last_state_event(session)
         if last < seen:
             raise _missing(session, f"ends at {last}, and went on to {seen}")
         if known is None:
@@ -106,7 +106,8 @@ class Heads:
         self._sessions.move_to_end(session)
         if known.seq != last:
             raise _missing(session, f"ends at {last}, and went on to {known.seq}")
-        self._memory.saw(("state", session, ""), last)
+        if last > seen:
+            self._memory.saw(("state", session, ""), last)
         return known
 
     def _read_back(self, session: str) -> _Known:

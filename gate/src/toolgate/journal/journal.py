@@ -10,6 +10,7 @@ the commit.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -22,16 +23,21 @@ from toolgate.errors import (
     JournalTampered,
     JournalUnavailable,
 )
+from toolgate.journal.anchor import Anchor
+from toolgate.journal.anchoring import Anchoring
 from toolgate.journal.chain import GENESIS, JournalKey
 from toolgate.journal.events import EventKind
+from toolgate.journal.evidence import ANCHORED
 from toolgate.journal.liveness import Liveness
 from toolgate.journal.reader import Reader
 from toolgate.journal.store import Store, StoreBusy
 from toolgate.journal.transaction import RecordChanged, Transaction
 
+_log = logging.getLogger("toolgate")
+
 T = TypeVar("T")
 
-__all__ = ["Journal", "Reader", "RecordChanged", "Transaction", "check_key", "new_id"]
+__all__ = ["Journal", "Reader", "RecordChanged", "Transaction", "check_key", "new_id", "write_lock"]
 
 LOCK_PATIENCE = 10.0
 """Seconds to wait for another process's write lock before a call is refused."""
@@ -60,13 +66,24 @@ class Journal:
     Everything happens on the event loop's thread.
     """
 
-    def __init__(self, store: Store, key: JournalKey, liveness: Liveness) -> None:
-        """Take the run's lock and start; call :meth:`start` before anything else."""
+    def __init__(
+        self,
+        store: Store,
+        key: JournalKey,
+        liveness: Liveness,
+        anchor: Anchor | None = None,
+        tell: Callable[[str], None] = _log.warning,
+    ) -> None:
+        """Take the run's lock and start; call :meth:`start` before anything else.
+
+        ``tell`` is how people hear of an anchor that cannot be written.
+        """
         self.run = new_id(clock.now())
         self.liveness = liveness
         self._store = store
         self._key = key
-        self._transaction = Transaction(self.run, store, key)
+        self._transaction = Transaction(self.run, store, key, anchor)
+        self._anchoring = Anchoring(anchor, self._transaction, tell)
         self._waiting: list[_Unit[Any]] = []
         self._n = 0
         self._prev = GENESIS
@@ -92,15 +109,16 @@ class Journal:
     def start(self, version: str) -> None:
         """Journal the start of this run; the first run's key becomes the journal's.
 
-        Raises :class:`JournalUnavailable`, and :class:`JournalKeyError` for another key.
+        Raises :class:`JournalUnavailable`, :class:`JournalKeyError` for another key, and what
+        :meth:`Anchoring.start` does.
         """
 
         def started(tx: Transaction) -> None:
             check_key(self._store, self._key)
+            anchored = self._anchoring.start()
             self._store.set_meta("key_id", self._key.key_id)
-            tx.append(
-                EventKind.RUN_STARTED, {"pid": os.getpid(), "version": version, "run": self.run}
-            )
+            started = {"pid": os.getpid(), "version": version, "run": self.run}
+            tx.append(EventKind.RUN_STARTED, {**started, ANCHORED: anchored})
             faults.hit("run.started")
 
         self.write_now(started)
@@ -110,6 +128,8 @@ class Journal:
         """Journal the end of this run and close the store."""
         try:
             self.write_now(lambda tx: tx.append(EventKind.RUN_ENDED, {"reason": reason}))
+            faults.hit("anchor.unwritten")
+            self._anchoring.flush()
         finally:
             self.close()
 
@@ -117,8 +137,16 @@ class Journal:
         """Close the store without a word in the log."""
         if self._retry is not None:
             self._retry.cancel()
+        self._anchoring.close()
         self.liveness.release()
         self._store.close()
+
+    def check_anchored(self) -> None:
+        """Refuse to begin anything while what is done here may be forgotten.
+
+        Raises :class:`JournalUnavailable`.
+        """
+        self._anchoring.check()
 
     def version(self) -> int:
         """Return a number that changes when another process has committed."""
@@ -161,14 +189,8 @@ class Journal:
 
     def write_now(self, function: Callable[[Transaction], T]) -> T:
         """Run ``function`` in a transaction of its own, waiting for the lock: for start and end."""
-        for _ in range(round(LOCK_PATIENCE / LOCK_RETRY)):
-            try:
-                self._store.begin()
-            except StoreBusy:
-                clock.pause(LOCK_RETRY)
-                continue
-            return self._commit_one(function)
-        raise JournalUnavailable("another process has held the journal's lock for too long")
+        write_lock(self._store)
+        return self._commit_one(function)
 
     def _commit_one(self, function: Callable[[Transaction], T]) -> T:
         tx = self._transaction
@@ -183,8 +205,7 @@ class Journal:
             tx.reset((0, 0, GENESIS))
             self._store.rollback()
             raise
-        _, self._n, self._prev = tx.committed()
-        faults.hit("transaction.committed")
+        self._committed(tx)
         return result
 
     def _flush(self) -> None:
@@ -242,14 +263,20 @@ class Journal:
             self._roll_back()
             _refuse(units, error)
             return
-        _, self._n, self._prev = tx.committed()
-        faults.hit("transaction.committed")
+        self._committed(tx)
         for unit, result in done:
             if not unit.future.done():
                 unit.future.set_result(result)
         for unit, failure in failed:
             if not unit.future.done():
                 unit.future.set_exception(failure)
+
+    def _committed(self, tx: Transaction) -> None:
+        before = self._n
+        seq, self._n, self._prev = tx.committed()
+        if self._n > before:
+            self._anchoring.committed(seq, self._prev)
+        faults.hit("transaction.committed")
 
     def _roll_back(self) -> None:
         try:
@@ -273,6 +300,18 @@ class Journal:
             )
             return
         self._retry = loop.call_later(LOCK_RETRY, self._flush)
+
+
+def write_lock(store: Store) -> None:
+    """Begin a transaction, waiting for the lock; raises :class:`JournalUnavailable`."""
+    for _ in range(round(LOCK_PATIENCE / LOCK_RETRY)):
+        try:
+            store.begin()
+        except StoreBusy:
+            clock.pause(LOCK_RETRY)
+            continue
+        return
+    raise JournalUnavailable("another process has held the journal's lock for too long")
 
 
 def check_key(store: Store, key: JournalKey) -> None:

@@ -52,6 +52,11 @@ class Liveness:
         path.unlink(missing_ok=True)
         return False
 
+    def living(self) -> list[str]:
+        """Return the runs whose processes still live."""
+        found = [] if self._folder is None else sorted(self._folder.glob("*.lock"))
+        return [path.stem for path in found if self.alive(path.stem)]
+
     def release(self) -> None:
         """Give up this process's own lock and remove its file."""
         if self._own is not None:

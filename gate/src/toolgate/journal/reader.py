@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
 
 from toolgate import jsonvalue
 from toolgate.errors import JournalTampered
 from toolgate.journal.chain import JournalKey, hash_of
 from toolgate.journal.events import Event, EventKind
 from toolgate.journal.heads import FOLLOWS, Heads
-from toolgate.journal.memory import Memory
+from toolgate.journal.memory import Marks, Memory, Seen
 from toolgate.journal.names import key_name, removals_name
 from toolgate.journal.records import (
     TABLES,
@@ -33,6 +34,12 @@ from toolgate.journal.records import (
     UsageRecord,
 )
 from toolgate.journal.store import Row, Store
+
+LASTING: Final = (ActionRecord, HoldRecord, ProposalRecord, SessionRecord, UsageRecord)
+"""The records whose rows only move on, and are never deleted; the first column names each.
+
+None of them is believed where it stands earlier than it was seen to stand, or is gone.
+"""
 
 R = TypeVar(
     "R",
@@ -53,16 +60,25 @@ N = TypeVar("N", ActionRecord, ProposalRecord)
 class Reader:
     """Verified reading: every row is checked against its MAC before anybody sees it."""
 
-    def __init__(self, store: Store, key: JournalKey) -> None:
-        """``key`` must be the one the journal was made with (see :func:`check_key`)."""
+    def __init__(self, store: Store, key: JournalKey, anchor: Marks | None = None) -> None:
+        """``key`` must be the one the journal was made with (see :func:`check_key`).
+
+        ``anchor`` remembers what others have seen.
+        """
         self.store = store
         self._mac = key.mac
         self.redacting = key.derived("redaction").mac
         """HMAC-SHA256 under the key for what is shown in place of secrets."""
-        self.memory = Memory()
+        self.memory = Memory(anchor)
         """What was seen of the log, and may not be gone."""
         self.heads = Heads(store, self._verified, self.memory)
         """Where the log says that a session's state was written."""
+
+    @contextmanager
+    def view(self) -> Iterator[None]:
+        """Read one unchanging view of the journal inside."""
+        with self.memory.view(), self.store.view():
+            yield
 
     def action(self, uid: str) -> ActionRecord | None:
         """Return an action by its uid; raises :class:`JournalTampered`."""
@@ -154,8 +170,8 @@ class Reader:
         value.
         """
         with self.store.view():
-            record = self._get(StateRecord, session, key)
             log = self.heads.of(session).get(key, 0)
+            record = self._get(StateRecord, session, key)
         stands = 0 if record is None else record.last_seq
         if stands != log:
             raise _set_back(f"the state {key!r} of session {session}", stands, log)
@@ -167,8 +183,8 @@ class Reader:
         Keys that are absent again are among them, without a value.
         """
         with self.store.view():
-            found = self._records(StateRecord, self.store.states(session))
             log = self.heads.of(session)
+            found = self._records(StateRecord, self.store.states(session))
         stand = {record.key: record.last_seq for record in found}
         if stand != log:
             key = next(key for key in sorted({*stand, *log}) if stand.get(key) != log.get(key))
@@ -178,13 +194,14 @@ class Reader:
 
     def result(self, session: str, content: str) -> ResultRecord | None:
         """Return what a session remembers of a content; raises :class:`JournalTampered`."""
+        what: Seen = "result", session, content
+        seen, gone = self.memory.last(what), self.memory.noted(("forgotten", session, content))
         record = self._get(ResultRecord, session, content)
-        if record is not None:
-            newest = self.memory.last(("result", session, content))
-            if record.last_seq < newest:
-                what = f"what session {session} remembers of action {record.uid}"
-                raise _set_back(what, record.last_seq, newest)
-            self.memory.saw(("result", session, content), record.last_seq)
+        stands = 0 if record is None else record.last_seq
+        if (stands < seen and (stands or seen > gone)) or 0 < stands <= gone:
+            raise _set_back(f"what session {session} remembers of a call", stands, max(seen, gone))
+        if stands > seen:
+            self.memory.saw(what, stands)
         return record
 
     def usage(self, name: str) -> UsageRecord | None:
@@ -192,14 +209,9 @@ class Reader:
         with self.store.view():
             record = self._get(UsageRecord, name)
             log = self.store.last_seq_of(name)
-        seen = self.memory.last(("count", name, ""))
-        log = max(log, seen)
         # An older program counted without an event: of what it wrote the log says nothing.
         if log and (record is None or record.last_seq != log):
-            what = f"what is used of the limit {name}"
-            raise _set_back(what, 0 if record is None else record.last_seq, log)
-        if record is not None and record.last_seq > seen:
-            self.memory.saw(("count", name, ""), record.last_seq)
+            raise _set_back(_called(UsageRecord, name), _place(record), log)
         return record
 
     def checkpoint(self, checkpoint: str) -> CheckpointRecord | None:
@@ -214,8 +226,8 @@ class Reader:
         rows that were put back in the place of others, and events that are not there any more.
         """
         with self.store.view():
-            found = self._records(LabelRecord, self.store.labels(session))
             added = self._labels_added(session)
+            found = self._records(LabelRecord, self.store.labels(session))
             stand = {record.last_seq for record in found}
             removed = {} if stand == added else self.removed_labels(session)
         if stand | removed.keys() != added or not stand.isdisjoint(removed):
@@ -227,7 +239,7 @@ class Reader:
 
     def _labels_added(self, session: str) -> set[int]:
         """Return the places at which a session was given a label; each event is verified once."""
-        seen = self.memory.labels(session)
+        seen, last = self.memory.labels(session), self.memory.last(("label", session, ""))
         before = 0
         found = self.store.labels_added(session)
         for seq in found:
@@ -238,7 +250,7 @@ class Reader:
                 self.memory.saw_label(session, seq)
             before = seq
         added = set(found)
-        if not seen <= added:
+        if not seen <= added or (last and last not in added):
             raise _labels_hidden(session)
         return added
 
@@ -254,7 +266,7 @@ class Reader:
 
     def actions_since(self, session: str, uid: str) -> Iterator[ActionRecord]:
         """Iterate over a session's actions from a uid on; raises :class:`JournalTampered`."""
-        return (self.verified(ActionRecord, row) for row in self.store.actions_since(session, uid))
+        return (self._believed(ActionRecord, row) for row in self.store.actions_since(session, uid))
 
     def approvals(self, hold: str) -> list[ApprovalRow]:
         """Return the envelopes received for a hold; nothing about them is verified here."""
@@ -316,19 +328,31 @@ class Reader:
         return record
 
     def _get(self, kind: type[R], *key: str) -> R | None:
-        record = self._record(kind, self.store.get(TABLES[kind], *key))
+        # Asked first: what others do meanwhile moves a row on, never back.
+        seen = self._seen(kind, key[0])
+        record = self._checked(kind, self.store.get(TABLES[kind], *key))
         if record is not None and record[: len(key)] != key:
             raise JournalTampered(
                 f"the store answered {key!r} with the row of {record[: len(key)]!r}"
             )
+        stands = _place(record)
+        if stands < seen:
+            raise _set_back(_called(kind, key[0]), stands, seen)
+        if kind in LASTING and stands > seen:
+            self.memory.saw((TABLES[kind], key[0], ""), stands)
         return record
+
+    def _seen(self, kind: type[Any], name: str) -> int:
+        return self.memory.last((TABLES[kind], name, "")) if kind in LASTING else 0
 
     def _named(
         self, kind: type[N], find: Callable[[str, str, str], Row | None], *named: str
     ) -> N | None:
+        name = key_name(kind, *named)
         with self.store.view():
+            seen = self.memory.last(("key", name, ""))
             record = self._record(kind, find(*named))
-            claimed = record is None and self.store.last_seq_of(key_name(kind, *named))
+            claimed = record is None and max(self.store.last_seq_of(name), seen)
         if claimed:
             raise JournalTampered(
                 f"the idempotency key {named[-1]!r} is taken since event {claimed}, and the row of "
@@ -338,19 +362,32 @@ class Reader:
             raise JournalTampered(
                 f"the {TABLES[kind]} {record.uid} does not carry the key asked for"
             )
+        if record is not None and not seen:
+            self.memory.saw(("key", name, ""), record.last_seq)
         return record
 
-    def _record(self, kind: type[R], row: Row | None) -> R | None:
+    def _checked(self, kind: type[R], row: Row | None) -> R | None:
         return None if row is None else self.verified(kind, row)
 
+    def _record(self, kind: type[R], row: Row | None) -> R | None:
+        return None if row is None else self._believed(kind, row)
+
     def _records(self, kind: type[R], rows: Iterable[Row]) -> list[R]:
-        return [self.verified(kind, row) for row in rows]
+        return [self._believed(kind, row) for row in rows]
+
+    def _believed(self, kind: type[R], row: Row) -> R:
+        """Return the record of a row that was found by something else than its key."""
+        record = self.verified(kind, row)
+        if record.last_seq < self._seen(kind, row[0]):
+            # The anchor was asked last: another gate may have moved the row on since it was read.
+            record = self._get(kind, row[0]) or record
+        return record
 
     def _page(self, kind: type[R], rows: Iterable[Row]) -> list[tuple[str, R | JournalTampered]]:
         found: list[tuple[str, R | JournalTampered]] = []
         for row in rows:
             try:
-                found.append((row[0], self.verified(kind, row)))
+                found.append((row[0], self._believed(kind, row)))
             except JournalTampered as error:
                 found.append((row[0], error))
         return found
@@ -358,7 +395,7 @@ class Reader:
     def _genuine(self, kind: type[R], rows: Iterable[Row]) -> Iterator[R]:
         for row in rows:
             try:
-                yield self.verified(kind, row)
+                yield self._believed(kind, row)
             except JournalTampered:
                 continue
 
@@ -368,6 +405,16 @@ def _labels_hidden(session: str) -> JournalTampered:
         f"events that gave session {session} a label are missing from the log: what it was given "
         "nobody knows any more, and nothing is decided"
     )
+
+
+def _place(record: Any) -> int:
+    return 0 if record is None else int(record.last_seq)
+
+
+def _called(kind: type[Any], name: str) -> str:
+    if kind is UsageRecord:
+        return f"what is used of the limit {name}"
+    return f"the {TABLES[kind]} {name!r}"
 
 
 def _set_back(what: str, stands: int, log: int) -> JournalTampered:

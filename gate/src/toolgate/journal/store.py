@@ -228,5 +228,8 @@ class Store(Protocol):
     def rows(self, table: str) -> Iterator[Row]:
         """Iterate over a whole projection."""
 
+    def sync(self) -> None:
+        """Have what was committed survive the machine, too; may be called in any thread."""
+
     def close(self) -> None:
         """Close the connection."""

@@ -22,8 +22,9 @@ from toolgate import jsonvalue
 from toolgate.journal.chain import GENESIS, JournalKey, event_hash
 from toolgate.journal.events import Event, EventKind
 from toolgate.journal.heads import FOLLOWS
+from toolgate.journal.memory import Marks
 from toolgate.journal.names import key_name
-from toolgate.journal.reader import Reader
+from toolgate.journal.reader import LASTING, Reader
 from toolgate.journal.records import (
     TABLES,
     ActionRecord,
@@ -49,9 +50,11 @@ class RecordChanged(Exception):
 class Transaction(Reader):
     """Reading and writing under the write lock; what it appends is chained when it commits."""
 
-    def __init__(self, run: str, store: Store, key: JournalKey) -> None:
+    def __init__(
+        self, run: str, store: Store, key: JournalKey, anchor: Marks | None = None
+    ) -> None:
         """Made by the journal of ``run``, which calls :meth:`open` when it has the lock."""
-        super().__init__(store, key)
+        super().__init__(store, key, anchor)
         self._run = run
         self._events: list[Event] = []
         self._seq = self._n = self._durable = self.now = 0
@@ -176,7 +179,9 @@ class Transaction(Reader):
         if isinstance(record, ActionRecord | ProposalRecord) and record.idempotency_key is not None:
             name = key_name(type(record), record.project, record.agent, record.idempotency_key)
             claimed: dict[str, JSONValue] = {"uid": record.uid}
-            self.append(EventKind.KEY_CLAIMED, claimed, session=record.session, action=name)
+            seq = self.append(EventKind.KEY_CLAIMED, claimed, session=record.session, action=name)
+            self.memory.saw(("key", name, ""), seq)
+        self._note(record)
         self.store.insert(TABLES[type(record)], self._sealed(record))
 
     def update(self, record: ActionRecord | HoldRecord | ProposalRecord, was: int) -> None:
@@ -187,11 +192,13 @@ class Transaction(Reader):
         row = self._sealed(record)
         if not self.store.update(TABLES[type(record)], row, was):
             raise RecordChanged(str(row[0]))
+        self._note(record)
 
     def put(self, record: StateRecord | ResultRecord | UsageRecord | LabelRecord) -> None:
         """Add a record, sealed, or replace the one of the same key, whatever it was."""
         if isinstance(record, ResultRecord):
             self.memory.saw(("result", record.session, record.content), record.last_seq)
+        self._note(record)
         self.store.put(TABLES[type(record)], self._sealed(record))
 
     def usage(self, name: str) -> UsageRecord | None:
@@ -213,14 +220,14 @@ class Transaction(Reader):
             FOLLOWS: 0 if known is None else known.last_seq,
         }
         seq = self.append(EventKind.LIMIT_COUNTED, counted, session=session, action=name)
-        self.memory.saw(("count", name, ""), seq)
         record = self._usage[name] = UsageRecord(name, jsonvalue.canonical(data), seq)
         self.put(record)
         return seq
 
     def forget(self, session: str, content: str) -> bool:
         """Delete the result that a session remembers for a content; tell whether there was one."""
-        self.memory.saw(("result", session, content), self._seq)
+        gone = max(self._seq, self.memory.last(("result", session, content)))
+        self.memory.saw(("forgotten", session, content), gone)
         return self.store.delete("result", session, content)
 
     def unlabel(self, session: str, label: str) -> None:
@@ -230,6 +237,10 @@ class Transaction(Reader):
     def forget_answers(self, hold: str, but: Collection[int]) -> None:
         """Take the answers to a hold out of the store, but for some: they were for approvers."""
         self.store.forget_approvals(hold, but)
+
+    def _note(self, record: Record) -> None:
+        if type(record) in LASTING:
+            self.memory.saw((TABLES[type(record)], record[0], ""), record.last_seq)
 
     def _sealed(self, record: Record) -> Row:
         return (*record, self._mac(record.sealed()))

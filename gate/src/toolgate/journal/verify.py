@@ -9,8 +9,10 @@ What is checked, in this order:
    before it;
 4. each event's hash is that of its content, and its MAC is the journal key's;
 5. no attempt of an action was executed twice; no session, proposal or label was begun twice;
-6. what decisions stood on was so when they were made: see :mod:`toolgate.journal.grounds`;
-7. the rows agree with the log: see :mod:`toolgate.journal.agreement`.
+6. a run made the anchor only when there had been none, and with an anchor: the log goes on from
+   where it knows it to have been, beyond every mark;
+7. what decisions stood on was so when they were made: see :mod:`toolgate.journal.grounds`;
+8. the rows agree with the log: see :mod:`toolgate.journal.agreement`.
 
 One pass over the log and one over the rows. Kept in memory is one entry for each action, proposal,
 key of a session's state, label and checkpoint, never their contents: about 150 bytes an action.
@@ -24,9 +26,11 @@ from dataclasses import dataclass
 
 from toolgate.errors import JournalTampered
 from toolgate.journal.agreement import Rows
+from toolgate.journal.anchoring import Anchored
 from toolgate.journal.chain import GENESIS, JournalKey, hash_of
 from toolgate.journal.events import Event, EventKind
 from toolgate.journal.evidence import Evidence
+from toolgate.journal.reader import Reader
 from toolgate.journal.store import Store
 
 EVERY = 4096
@@ -35,11 +39,15 @@ EVERY = 4096
 
 @dataclass(slots=True)
 class Report:
-    """What a verification found. ``problem`` is the first thing wrong; ``None``: all is well."""
+    """What a verification found. ``problem`` is the first thing wrong; ``None``: all is well.
+
+    ``anchor`` is the place up to which an anchor knows the log.
+    """
 
     events: int = 0
     runs: int = 0
     rows: int = 0
+    anchor: int | None = None
     problem: str | None = None
 
 
@@ -53,10 +61,16 @@ class _Chain:
         self.head = GENESIS
 
 
-def verify(store: Store, key: JournalKey, progress: Callable[[int], None]) -> Report:
+def verify(
+    store: Store,
+    key: JournalKey,
+    progress: Callable[[int], None],
+    anchored: Anchored | None = None,
+) -> Report:
     """Verify a journal; ``progress`` is called now and then with the number of events seen.
 
-    The store must read a single view meanwhile (:meth:`SQLiteStore.snapshot`). Raises
+    ``anchored`` is what its anchor knows, read before the view begins. The store must read a single
+    view meanwhile (:meth:`SQLiteStore.snapshot`). Raises
     :class:`~toolgate.errors.JournalUnavailable` when it cannot be read.
     """
     report = Report()
@@ -71,6 +85,9 @@ def verify(store: Store, key: JournalKey, progress: Callable[[int], None]) -> Re
             report.events += 1
             if report.events % EVERY == 0:
                 progress(report.events)
+        if anchored is not None:
+            anchored.hold(Reader(store, key))
+            report.anchor = None if anchored.log is None else anchored.log.seq
         rows = Rows(store, log, key)
         rows.check()
         report.rows = rows.count

@@ -66,11 +66,6 @@ class Releases:
         self._allowance = allowance
         self._ledger = ledger
         self._settings = settings
-        self._released: set[str] = set()
-
-    def released(self, uid: str) -> None:
-        """Remember that a released action has run: the store may be set back, this may not."""
-        self._released.add(uid)
 
     def standing(self, tx: Transaction, record: ActionRecord) -> Outcome:
         """Return how an action stands that is held or executing."""
@@ -193,10 +188,6 @@ class Releases:
             return self._refuse_edit(tx, record, hold_record, hold, said, rows, step.error)
         repeat = refusal = None
         if step.step == "execute":
-            if record.uid in self._released:
-                raise JournalTampered(
-                    f"this gate has released action {record.uid} already: the journal was set back"
-                )
             repeat = self._allowance.repeat(tx, record.session, call, judged.tool)
             if repeat is None:
                 refusal = self._room(tx, record, call, judged.tool, usage)

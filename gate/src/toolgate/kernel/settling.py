@@ -149,7 +149,6 @@ class Settling:
         self._releases = releases
         self._settings = settings
         self._abandoned = abandoned
-        self._retried: set[tuple[str, int]] = set()
 
     def resume(
         self,
@@ -247,16 +246,12 @@ class Settling:
         patient: bool,
     ) -> Step:
         """Claim an action in doubt for a further attempt, if it may run now."""
-        record, doubt = case.record, case.doubt
+        record = case.record
         call = self._releases.as_proposed(tx, record)
         if not self._judge.can_run(call):
             return self._stays(tx, case, unregistered(record.tool))
         if prepared is None or prepared.call.args_json != call.args_json:
             return Unprepared(record.uid, call)
-        if (doubt.uid, doubt.seq) in self._retried:
-            raise JournalTampered(
-                f"this gate has run action {record.uid} again already: the journal was set back"
-            )
         session = self._releases.session_of(tx, record)
         admission = self._judge.admit(tx, prepared, record.uid, session, tx.now)
         error = self._refusal(tx, record, admission)
@@ -272,7 +267,6 @@ class Settling:
         timeout = timeout_of(prepared.tool, call)
         emits = prepared.tool.contract.emits
         claimed = self._ledger.again(tx, record, timeout, emits, self._why(tx, case))
-        self._retried.add((doubt.uid, doubt.seq))
         return Claim(
             claimed, prepared.call, prepared.tool, decision, timeout, edited_args(tx, record)
         )

@@ -248,9 +248,6 @@ class Steps:
             return self.reentry.suspend(tx, claim, duration_ms)
         remembered = succeeded and self.allowance.remembers(claim.call, claim.tool)
         record = self.ledger.end(tx, claim.record, end, duration_ms, changes, remembered=remembered)
-        if claim.record.hold is not None:
-            # What lies in the store may be set back; what this gate knows may not.
-            self.releases.released(claim.record.uid)
         if remembered:
             self.ledger.remember(tx, record, claim.call.content)
         self.allowance.took(tx, claim.record.session, duration_ms, usage)
@@ -290,8 +287,6 @@ class Steps:
             what: dict[str, JSONValue] = {"what": str(tampered)}
             tx.append(EventKind.JOURNAL_TAMPERED, what, session=record.session)
         self.ledger.end(tx, record, end, duration_ms)
-        if record.hold is not None:
-            self.releases.released(record.uid)
         return Outcome(
             status=end.status,
             uid=record.uid,
@@ -519,7 +514,7 @@ class Steps:
 
 def _check_unknown(tx: Transaction, call: Call) -> None:
     """Refuse to propose an action of a plan again whose row was taken out of the store."""
-    if call.uid is not None and tx.last_seq_of(call.uid):
+    if call.uid is not None and (tx.last_seq_of(call.uid) or tx.action(call.uid) is not None):
         raise JournalTampered(
             f"the log knows the action {call.uid}, and its row is missing: it is not run again"
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from toolgate.cli.journal.anchor import anchor_journal
 from toolgate.cli.journal.export import export_events
 from toolgate.cli.journal.show import show_events
 from toolgate.cli.journal.shown import event_json, event_table
@@ -20,3 +21,4 @@ app.command("show")(show_events)
 app.command("tail")(tail_events)
 app.command("verify")(verify_journal)
 app.command("export")(export_events)
+app.command("anchor")(anchor_journal)

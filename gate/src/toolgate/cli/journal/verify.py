@@ -17,18 +17,23 @@ from toolgate.cli.terminal import (
     printable,
     reported,
 )
-from toolgate.journal.opening import inspect_journal
+from toolgate.journal.opening import inspect_journal, read_anchor
 from toolgate.journal.verify import Report, verify
 
 
 def verify_journal(config: ConfigOption, as_json: JSONOption = False) -> None:
-    """Recompute every chain and every MAC; exit 1 at the first event or row that is wrong."""
+    """Recompute every chain and every MAC, and hold the log against its anchor.
+
+    Exit 1 at the first event or row that is wrong.
+    """
     with reported():
-        journal = inspect_journal(config_of(config))
+        loaded = config_of(config)
+        journal = inspect_journal(loaded)
+        anchored = read_anchor(loaded, journal)
         journal.store.snapshot()
         total = journal.store.last_seq()
         with progress(total, "events", shown=not as_json) as tell:
-            report = verify(journal.store, journal.key, tell)
+            report = verify(journal.store, journal.key, tell, anchored)
     if as_json:
         print_json(
             {
@@ -36,6 +41,7 @@ def verify_journal(config: ConfigOption, as_json: JSONOption = False) -> None:
                 "events": report.events,
                 "runs": report.runs,
                 "rows": report.rows,
+                "anchor": report.anchor,
                 "problem": report.problem,
             }
         )
@@ -49,8 +55,9 @@ def verdict_line(report: Report) -> Text:
     """Return a verification's result as one line for people."""
     if report.problem is not None:
         return Text(f"NOT VERIFIED: {printable(report.problem)}", style="bold red")
+    known = "no anchor" if report.anchor is None else f"anchored up to event {report.anchor:,}"
     return Text(
         f"chain verified: {counted(report.events, 'event')} in {counted(report.runs, 'run')}, "
-        f"{counted(report.rows, 'row')}",
+        f"{counted(report.rows, 'row')}, {known}",
         style="bold green",
     )
