@@ -42,6 +42,10 @@ class Counting(GateClient):
         self.proposals += 1
         return super().govern(*args, **options)
 
+    async def agovern(self, *args: Any, **options: Any) -> Any:
+        self.proposals += 1
+        return await super().agovern(*args, **options)
+
 
 class Scripted(BaseLLM):
     """Makes the script's calls, a turn at a time, and then answers."""

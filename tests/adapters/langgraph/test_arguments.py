@@ -26,7 +26,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState, InjectedStore, ToolNode, ToolRuntime
 from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr
 from pydantic.v1 import BaseModel as BaseModelV1
 
 from support.langgraph_world import ALLOW, World
@@ -254,8 +254,14 @@ class EditingGate:
     def govern(self, tool: str, args: dict[str, Any], *, body: Any, **options: Any) -> Outcome:
         try:
             output = body({**args, **self.edits})
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - as the client does
             return Outcome("failed", "u", "u", exception=error)
+        return Outcome("succeeded", "u", "u", output=output, live=True)
+
+    async def agovern(
+        self, tool: str, args: dict[str, Any], *, body: Any, **options: Any
+    ) -> Outcome:
+        output = await body({**args, **self.edits})
         return Outcome("succeeded", "u", "u", output=output, live=True)
 
 
@@ -288,8 +294,10 @@ def test_edited_arguments_that_the_tool_refuses_never_reach_its_body() -> None:
         """Be strict."""
         raise AssertionError("the body ran")
 
-    with pytest.raises(ValidationError):
-        edited(strict, a="x").invoke({"a": 1})
+    message = edited(strict, a="x").invoke(tool_call("strict", {"a": 1}))
+    assert message.status == "error"
+    assert message.artifact["toolgate"]["kind"] == "invalid_edit"
+    assert "a person gave it arguments that it does not take" in message.content
 
 
 def test_edited_arguments_reach_every_kind_of_body() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -123,18 +122,14 @@ async def agoverned_call(
 ) -> Any:
     """Do what :func:`governed_call` does, from a coroutine, without holding up its event loop.
 
-    A ``body`` that is a coroutine function runs on this loop; any other runs in a thread of its
-    own. Cancelling this takes back a held call, and cancels a coroutine that runs.
+    A ``body`` that is a coroutine function is awaited in this task; any other runs in a thread.
+    Cancelling this takes back a held call, and cancels a coroutine that runs.
     """
     check_options(get_args(HoldMode), hold)
     from toolgate_client._adapting.calls import Call, NoResult
-    from toolgate_client._adapting.threads import Caller, in_thread, on_loop
 
-    caller = Caller()
-    if body is not None and inspect.iscoroutinefunction(body):
-        body = on_loop(body, caller)
-    call = Call(gate, name, dict(args), body, hold=hold, hold_timeout=hold_timeout, caller=caller)
+    call = Call(gate, name, dict(args), body, hold=hold, hold_timeout=hold_timeout)
     try:
-        return await in_thread(call.run, caller)
+        return await call.arun()
     except NoResult as none:
         raise none.error from none.error.__cause__

@@ -5,11 +5,16 @@ Nothing is raised into it: a ReAct agent makes a call that raised again, up to s
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from toolgate_client import GateError
-from toolgate_client._adapting.messages import describe, details_of, explain, kind_of
+from toolgate_client._adapting.messages import (
+    describe,
+    details_of,
+    explain,
+    kind_of,
+    own_words,
+)
 from toolgate_client._adapting.options import OnDenied
 
 try:
@@ -37,7 +42,7 @@ def is_failure(result: Any) -> bool:
 def denied(tool: str, error: GateError, on_denied: OnDenied) -> Any:
     """Return what stands for a call that gave no result, and not because its body raised."""
     kind = kind_of(error)
-    words = _own_words(on_denied, error)
+    words = own_words(on_denied, error)
     if words is not None:
         text = message = words
     else:
@@ -66,13 +71,3 @@ def raised(error: Exception) -> Any:
         reason=ToolFailureReason.EXCEPTION,
         details={"kind": "execution_failed", "exception": type(error).__name__},
     )
-
-
-def _own_words(on_denied: OnDenied, error: GateError) -> str | None:
-    if not callable(on_denied):
-        return None
-    try:
-        return str(on_denied(error))
-    except Exception as problem:  # noqa: BLE001 - raised into CrewAI, it would repeat the call
-        warnings.warn(f"on_denied raised {problem!r}; its text is left out", stacklevel=2)
-        return None

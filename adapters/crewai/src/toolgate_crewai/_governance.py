@@ -6,16 +6,18 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from toolgate_client import GateClient, GateError
 from toolgate_client._adapting.calls import Call, NoResult, not_json
+from toolgate_client._adapting.edits import EditRefused
 from toolgate_client._adapting.jsonvalues import canonical, same_json
 from toolgate_client._adapting.options import OnDenied
-from toolgate_client._adapting.threads import Caller, in_thread, on_loop
 from toolgate_crewai._arguments import ToolArguments
 from toolgate_crewai._failures import denied, raised
+
+Released: TypeAlias = Callable[[dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 
 RETURNS = "toolgate_returns"
 """A keyword between a clone's own methods: a denial is returned, whatever ``on_denied`` says."""
@@ -38,59 +40,60 @@ class Governance:
     def run(self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Govern a call whose body runs in this thread; a coroutine that it returns, too."""
         returns = kwargs.pop(RETURNS, False)
+        try:
+            call, released = self._call(args, kwargs)
 
-        def enter(*args: Any, **kwargs: Any) -> Any:
-            result = body(*args, **kwargs)
-            return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+            def enter(approved: dict[str, Any]) -> Any:
+                positional, named = released(approved)
+                result = body(*positional, **named)
+                return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
 
-        return self._govern(enter, args, kwargs, Caller(), returns)
+            return replace(call, body=enter).run()
+        except NoResult as none:
+            return self._denied(none.error, returns)
+        except Exception as error:  # noqa: BLE001 - the body's: CrewAI would make the call again
+            return raised(error)
 
     async def arun(
         self, body: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Govern a call from a coroutine; the body runs as a task of this loop."""
+        """Govern a call from a coroutine; the body runs in this task."""
         returns = kwargs.pop(RETURNS, False)
-        caller = Caller()
-        enter = on_loop(body, caller)
-        govern = functools.partial(self._govern, enter, args, kwargs, caller, returns)
-        return await in_thread(govern, caller)
+        try:
+            call, released = self._call(args, kwargs)
 
-    def _govern(
-        self,
-        enter: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        caller: Caller,
-        returns: bool,
-    ) -> Any:
+            async def enter(approved: dict[str, Any]) -> Any:
+                positional, named = released(approved)
+                return await body(*positional, **named)
+
+            return await replace(call, body=enter).arun()
+        except NoResult as none:
+            return self._denied(none.error, returns)
+        except Exception as error:  # noqa: BLE001 - the body's: CrewAI would make the call again
+            return raised(error)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Call, Released]:
+        """Return what to ask, without its body, and what the body is given when it may run."""
         arguments = self.arguments
         named = arguments.named(args, kwargs)
         try:
             proposed = arguments.to_json(named)
             canonical(proposed)
         except (TypeError, ValueError) as error:
-            return self._denied(not_json(error), returns)
+            raise NoResult(not_json(error)) from error
 
-        def body(released: dict[str, Any]) -> Any:
-            if same_json(released, proposed):
-                return enter(*args, **kwargs)
-            return enter(**arguments.edited(released, proposed, named))
+        def released(approved: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            if same_json(approved, proposed):
+                return args, kwargs
+            try:
+                return (), arguments.edited(approved, proposed, named)
+            except ValueError as error:
+                raise EditRefused(error) from error
 
         call = Call(
-            gate=self.gate,
-            tool=self.name,
-            args=proposed,
-            body=body,
-            hold=self.hold,
-            hold_timeout=self.hold_timeout,
-            caller=caller,
+            self.gate, self.name, proposed, None, hold=self.hold, hold_timeout=self.hold_timeout
         )
-        try:
-            return call.run()
-        except NoResult as none:
-            return self._denied(none.error, returns)
-        except Exception as error:  # noqa: BLE001 - the body's: CrewAI would make the call again
-            return raised(error)
+        return call, released
 
     def _denied(self, error: GateError, returns: bool) -> Any:
         if self.on_denied == "raise" and not returns:

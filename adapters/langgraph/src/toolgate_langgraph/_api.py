@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from toolgate_client._adapting.options import OnDenied, check_options
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
     from toolgate_client import GateClient
+    from toolgate_langgraph._calls import GraphCall
 
 
 def govern_tools(
@@ -37,8 +38,9 @@ def govern_tools(
       "name", "args", "tool_call_id", "description"}``, and ``uid`` and ``hold``). Resuming the
       graph, with whatever value, only makes it ask the gate again: the gate's signed record
       decides, and the call runs once. Outside such a graph: as ``return``.
-    - ``wait``: the call waits, in its thread, for at most ``hold_timeout`` seconds (``None``: as
-      long as it takes), and is then taken back: a later approval runs nothing.
+    - ``wait``: the call waits, in its thread or task, for at most ``hold_timeout`` seconds
+      (``None``: as long as it takes), and is then taken back: a later approval runs nothing. A task
+      that waits occupies no thread; cancelling it takes the call back.
     - ``return``: the model is told that the call waits; ``gate.resume(uid)`` runs it later, if the
       tool takes no injected arguments.
 
@@ -47,14 +49,53 @@ def govern_tools(
     artifact has the same for programs. A function gets the error and returns the message's text;
     ``"raise"`` raises it, which ends most graphs. What a body raises is raised as it is.
 
-    Raises ``ValueError`` for two tools of one name, arguments without a JSON Schema, and a tool
-    that another gate governs; ``TypeError`` for what is no tool; ``ProtocolError`` when the gate
-    refuses a tool; ``GateClosed`` when there is no gate.
+    Raises ``ValueError`` for two tools of one name, arguments without a JSON Schema, a class that
+    overrides ``invoke``, ``run`` or their like, and a tool that another gate governs; ``TypeError``
+    for what is no tool; ``ProtocolError`` when the gate refuses a tool; ``GateClosed`` when there
+    is no gate.
     """
     check_options(get_args(HoldMode), hold, on_denied)
+    from toolgate_langgraph._governance import Options
     from toolgate_langgraph._tools import govern
 
-    return govern(gate, tools, hold=hold, hold_timeout=hold_timeout, on_denied=on_denied)
+    return govern(gate, tools, Options(hold, hold_timeout, on_denied))
+
+
+def bind(gate: GateClient, tools: Iterable[BaseTool]) -> None:
+    """Give governed tools that came from elsewhere this process's gate.
+
+    A governed tool that was unpickled, or whose gate has been closed, denies every call. ``bind``
+    registers it with ``gate``, and from then on ``gate`` decides; its options stay as they were.
+
+    Raises ``ValueError`` for a tool that is not governed, or whose gate is another, open one; else
+    as :func:`govern_tools`.
+    """
+    from toolgate_langgraph import _tools
+
+    _tools.bind(gate, tools)
+
+
+def tool_call_wrappers(
+    gate: GateClient,
+    *,
+    hold: HoldMode = "auto",
+    hold_timeout: float | None = None,
+    on_denied: OnDenied = None,
+) -> dict[str, Any]:
+    """Return what makes LangGraph's ``ToolNode`` ask ``gate`` about every call it makes.
+
+    >>> node = ToolNode(tools, **tool_call_wrappers(gate))  # doctest: +SKIP
+
+    The node's tools stay as they are: each is registered with the gate when it is first called.
+    The options are those of :func:`govern_tools`. Agents made by ``create_agent`` take
+    ``GateMiddleware``, which does the same.
+    """
+    check_options(get_args(HoldMode), hold, on_denied)
+    from toolgate_langgraph._governance import Options
+    from toolgate_langgraph._wrapping import ToolCalls
+
+    calls = ToolCalls(gate, Options(hold, hold_timeout, on_denied))
+    return {"wrap_tool_call": calls.wrap, "awrap_tool_call": calls.awrap}
 
 
 def governed_call(
@@ -77,16 +118,48 @@ def governed_call(
     ``GateClosed`` and ``ProtocolError`` when the gate could not be asked, and ``TypeError`` or
     ``ValueError`` when ``args`` are not JSON.
     """
-    check_options(get_args(HoldMode), hold)
     from toolgate_client._adapting.calls import NoResult
+
+    try:
+        return _call(gate, name, args, body, hold, hold_timeout).run()
+    except NoResult as none:
+        raise none.error from none.error.__cause__
+
+
+async def agoverned_call(
+    gate: GateClient,
+    name: str,
+    args: Mapping[str, Any],
+    *,
+    body: Callable[[dict[str, Any]], Any] | None = None,
+    hold: HoldMode = "auto",
+    hold_timeout: float | None = None,
+) -> Any:
+    """Do what :func:`governed_call` does, from a coroutine, without holding up its event loop.
+
+    A ``body`` that is a coroutine function is awaited in this task; any other runs in a thread.
+    Cancelling this takes back a held call, and cancels a coroutine that runs.
+    """
+    from toolgate_client._adapting.calls import NoResult
+
+    try:
+        return await _call(gate, name, args, body, hold, hold_timeout).arun()
+    except NoResult as none:
+        raise none.error from none.error.__cause__
+
+
+def _call(
+    gate: GateClient,
+    name: str,
+    args: Mapping[str, Any],
+    body: Callable[[dict[str, Any]], Any] | None,
+    hold: HoldMode,
+    hold_timeout: float | None,
+) -> GraphCall:
+    check_options(get_args(HoldMode), hold)
     from toolgate_langgraph._calls import GraphCall
     from toolgate_langgraph._place import current_place
 
-    place = current_place()
-    call = GraphCall(
-        gate, name, dict(args), body, hold=hold, hold_timeout=hold_timeout, place=place
+    return GraphCall(
+        gate, name, dict(args), body, hold=hold, hold_timeout=hold_timeout, place=current_place()
     )
-    try:
-        return call.run()
-    except NoResult as none:
-        raise none.error from none.error.__cause__

@@ -154,8 +154,19 @@ def _annotated_as_injected(body: Any) -> frozenset[str]:
 
 def _runtime(tool: BaseTool, shown: frozenset[str]) -> frozenset[str]:
     bodies = (tool._run, tool._arun, getattr(tool, "func", None), getattr(tool, "coroutine", None))  # noqa: SLF001
-    configs = (_get_runnable_config_param(body) for body in bodies if body is not None)
-    return (_CALLBACKS - shown) | {name for name in configs if name is not None}
+    known = [body for body in bodies if body is not None]
+    configs = (_get_runnable_config_param(body) for body in known)
+    # What LangChain gives a body it gives by name. A body that takes whatever comes gets of these
+    # what a model made up, which is an argument like any other.
+    given = {name for body in known for name in _CALLBACKS & _parameters(body).keys()}
+    return frozenset((given - shown) | {name for name in configs if name is not None})
+
+
+def _parameters(body: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(body).parameters
+    except ValueError:  # some functions written in C do not say
+        return {}
 
 
 def _positional(tool: BaseTool, body: Any) -> list[str]:
@@ -163,11 +174,7 @@ def _positional(tool: BaseTool, body: Any) -> list[str]:
     if isinstance(tool, Tool) and tool.args_schema is None:
         return [_SINGLE_INPUT]
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    try:
-        parameters = inspect.signature(body).parameters.values()
-    except ValueError:  # some functions written in C do not say
-        return []
-    return [parameter.name for parameter in parameters if parameter.kind in kinds]
+    return [name for name, parameter in _parameters(body).items() if parameter.kind in kinds]
 
 
 def _to_json(value: Any) -> Any:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from toolgate_client import Hold, Outcome
-from toolgate_client._adapting.calls import Call, Entered
-from toolgate_langgraph._place import Place
-from toolgate_langgraph._results import ResponseFormat, record, restore
+from toolgate_client._adapting.calls import Ask, Call, Entered, Steps
+from toolgate_client._adapting.messages import of_edit
+from toolgate_langgraph._place import APPROVAL, Place
+from toolgate_langgraph._results import ResponseFormat, is_langgraph, record, restore, with_note
 
 _TRIED = "execution_failed"
 """How a body that raised is recorded. Who makes the call again wants another attempt: a retry
-policy, a rerun after an error, the resume of a body that interrupted itself."""
+policy, or a rerun after an error."""
 
 
 @dataclass(frozen=True)
@@ -21,33 +22,40 @@ class GraphCall(Call):
     """What is asked of the gate from a ``place`` in a graph, or from outside any.
 
     ``call_id`` is the model's id for this call, if a model made it. Running it raises
-    ``GraphInterrupt`` to pause the graph.
+    ``GraphInterrupt`` to pause the graph, or because the body has.
     """
 
     place: Place | None = None
     call_id: str | None = None
     response_format: ResponseFormat = "content"
 
-    def propose(self, body: Entered | None) -> Outcome:
+    def propose(self, body: Entered | None) -> Steps[Outcome]:
         """Propose the call under a key that it has again when the graph comes back to it."""
-        for number, key in self._keys():
-            if body is not None:
-                # Nothing that came before a body's first run can be an answer to it.
-                place = self.place
-                body.before = place.drop_resume_value if place and not number else None
-            outcome = self.gate.govern(self.tool, self.args, idempotency_key=key, body=body)
+        if self.place is not None:
+            yield from self.place.take_wake_up()
+        for key in self._keys():
+            outcome: Outcome = yield Ask(
+                self.gate, "govern", self.tool, self.args, idempotency_key=key, body=body
+            )
             if not (outcome.replayed and outcome.error and outcome.error.kind == _TRIED):
                 return outcome
         raise AssertionError("there is always another key")
 
-    def settle(self, outcome: Outcome, body: Entered | None) -> Outcome:
+    def settle(self, outcome: Outcome, body: Entered | None) -> Steps[Outcome]:
         """Pause the graph, wait, or leave it held."""
         mode = self.hold
         if mode == "auto":
             mode = "wait" if self.place is None else "interrupt"
         if mode == "interrupt" and self.place is not None:
             self.place.interrupt(self._approval_request(outcome), uid=outcome.uid)
-        return self.wait(outcome.uid, body) if mode == "wait" else outcome
+        return (yield from self.wait(outcome.uid, body)) if mode == "wait" else outcome
+
+    def suspends(self, error: Exception) -> bool:
+        """Tell whether a body has paused the graph, to be entered again when it goes on.
+
+        Without a checkpointer nothing ever does.
+        """
+        return self.place is not None and is_langgraph(error, "GraphInterrupt")
 
     def record(self, value: Any) -> Any:
         """Return what the gate is told of a result."""
@@ -57,16 +65,23 @@ class GraphCall(Call):
         """Return a recorded result as the tool returned it."""
         return restore(recorded, self.response_format)
 
-    def _keys(self) -> Iterator[tuple[int, str | None]]:
+    def deliver(self, outcome: Outcome, value: Any) -> Any:
+        """Return the result; a model is told if a person has edited its call."""
+        if outcome.edited_args is None or self.call_id is None:
+            return value
+        note = of_edit(outcome.edited_args)
+        return with_note(value, note, self.tool, self.call_id, self.response_format)
+
+    def _keys(self) -> Iterable[str | None]:
         if self.place is None:
-            return iter([(0, None)])
+            return [None]
         return self.place.keys(self.call_id, self.tool, self.args)
 
     def _approval_request(self, outcome: Outcome) -> dict[str, Any]:
         """Return the interrupt's value: LangChain's approval request, the action and its hold."""
         hold = outcome.hold
         return {
-            "type": "tool_approval",
+            "type": APPROVAL,
             "name": self.tool,
             "args": self.args,
             "tool_call_id": self.call_id or "",

@@ -11,10 +11,16 @@ tool fetched from somewhere can never come back as a command.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Literal
 
-from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
+from langchain_core.messages import (
+    BaseMessage,
+    ToolMessage,
+    message_to_dict,
+    messages_from_dict,
+)
+from langchain_core.tools.base import _format_output
 
 ResponseFormat = Literal["content", "content_and_artifact"]
 
@@ -45,10 +51,10 @@ def restore(recorded: Any, response_format: ResponseFormat = "content") -> Any:
 def _part(value: Any) -> Any:
     if isinstance(value, BaseMessage):
         return {_MARK: "message", "message": message_to_dict(value)}
-    if _is_langgraph(value, "Command"):
+    if is_langgraph(value, "Command"):
         parts = {field.name: _part(getattr(value, field.name)) for field in fields(value)}
         return {_MARK: "command", "parts": parts}
-    if _is_langgraph(value, "Send"):
+    if is_langgraph(value, "Send"):
         return {_MARK: "send", "node": value.node, "arg": _part(value.arg)}
     if isinstance(value, (list, tuple)):
         kind = "tuple" if isinstance(value, tuple) else "list"
@@ -97,11 +103,51 @@ def _restore(recorded: Any) -> Any:
 
 
 def _is_special(value: Any) -> bool:
-    return isinstance(value, BaseMessage) or _is_langgraph(value, "Command")
+    return isinstance(value, BaseMessage) or is_langgraph(value, "Command")
 
 
-def _is_langgraph(value: Any, name: str) -> bool:
+def is_langgraph(value: Any, name: str) -> bool:
     """Tell by name: a process that never imported langgraph has none of its objects."""
-    return any(
-        cls.__name__ == name and cls.__module__ == "langgraph.types" for cls in type(value).__mro__
-    )
+    homes = ("langgraph.types", "langgraph.errors")
+    return any(cls.__name__ == name and cls.__module__ in homes for cls in type(value).__mro__)
+
+
+def with_note(
+    value: Any, note: str, tool: str, call_id: str, response_format: ResponseFormat
+) -> Any:
+    """Return a result with a note added to what the model is told of this call.
+
+    Artifacts stay as they are.
+    """
+    if response_format == "content_and_artifact":
+        if not isinstance(value, tuple) or len(value) != 2:
+            return value  # LangChain refuses it
+        content, artifact = value
+        return _noted(content, artifact, note, tool, call_id), artifact
+    return _noted(value, None, note, tool, call_id)
+
+
+def _noted(content: Any, artifact: Any, note: str, tool: str, call_id: str) -> Any:
+    said = _format_output(content, artifact, call_id, tool, "success")
+    if isinstance(said, list):
+        return [_noted_part(part, note, call_id) for part in said]
+    return _noted_part(said, note, call_id)
+
+
+def _noted_part(said: Any, note: str, call_id: str) -> Any:
+    if isinstance(said, ToolMessage):
+        if said.tool_call_id != call_id:
+            return said
+        content = said.content
+        block = {"type": "text", "text": note}
+        more: Any = f"{content}\n\n{note}" if isinstance(content, str) else [*content, block]
+        return said.model_copy(update={"content": more})
+    if is_langgraph(said, "Command") and isinstance(said.update, dict):
+        update = {
+            key: [_noted_part(each, note, call_id) for each in part]
+            if isinstance(part, list)
+            else part
+            for key, part in said.update.items()
+        }
+        return replace(said, update=update)
+    return said

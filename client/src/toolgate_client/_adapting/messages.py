@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from toolgate_client import ActionError, ActionFailed, GateClosed, GateError
+from toolgate_client._adapting.options import OnDenied
 
 _SETTLED = "Do not repeat this call; choose another way or tell the user."
 _UNKNOWN_EFFECT = (
@@ -21,7 +25,12 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Do not repeat it; tell the user that it is waiting.",
     ),
     "executing": ("is being run by another process at this moment", "Do not repeat it."),
+    "proposed": (
+        "has stopped itself, and has not ended",
+        "Do not repeat it; tell the user that it is waiting.",
+    ),
     "invalid_arguments": ("did not run", "Correct the arguments and try again."),
+    "invalid_edit": ("did not run", "Do not repeat it; tell the user."),
     "rate_limited": ("did not run", "Try again later."),
     "cancelled": ("did not run", "Ask the user before you try again."),
     "execution_failed": ("failed", "Ask the user before you try again."),
@@ -65,6 +74,26 @@ def describe(tool: str, error: GateError) -> str:
 def explain(tool: str, error: GateError) -> str:
     """Return the same with the kind, as the text that a model sees instead of a result."""
     return f"{describe(tool, error)} [{kind_of(error)}]"
+
+
+def of_edit(args: Mapping[str, Any]) -> str:
+    """Return what a model is told of a call that a person has changed before approving it."""
+    text = json.dumps(args, ensure_ascii=False)
+    return f"[A person changed the arguments before approving this call. It ran with: {text}]"
+
+
+def own_words(on_denied: OnDenied, error: GateError) -> str | None:
+    """Return what a program's own function says of an error; ``None``: there is none, or it fails.
+
+    What it raises would take the place of a denial, which a framework may answer by a second call.
+    """
+    if not callable(on_denied):
+        return None
+    try:
+        return str(on_denied(error))
+    except Exception as problem:  # noqa: BLE001 - it is the program's own code
+        warnings.warn(f"on_denied raised {problem!r}; its text is left out", stacklevel=2)
+        return None
 
 
 def details_of(error: GateError) -> dict[str, Any]:
