@@ -16,6 +16,9 @@ EVERYTHING := $(QUICKSTART) -e adapters/crewai -e adapters/autogen
 # CrewAI cannot be installed beside the rest: tests start programs in an environment that has it.
 CREWAI := $(VENV)/crewai
 
+# The oldest LangGraph that is supported: tests start programs that find it before the newest.
+LANGGRAPH := $(VENV)/langgraph-oldest
+
 PYPROJECTS := $(wildcard pyproject.toml gate/pyproject.toml client/pyproject.toml adapters/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
@@ -30,7 +33,7 @@ setup: $(VENV)/.setup ## install everything into .venv
 quickstart: $(VENV)/.quickstart ## install what the quickstart needs and run it
 	@$(BIN)/python examples/quickstart.py $(ARGS)
 
-test: $(VENV)/.setup $(CREWAI)/.setup ## run all tests (ARGS='-k word' to choose)
+test: $(VENV)/.setup $(CREWAI)/.setup $(LANGGRAPH)/.setup ## run all tests (ARGS='-k word' to choose)
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.setup ## check style, types and import contracts
@@ -74,6 +77,14 @@ $(CREWAI)/.setup: $(VENV)/.tools tests/lodestar/crewai.txt
 	@rm -rf $(CREWAI)/oldest
 	@$(PIP) install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target $(CREWAI)/oldest \
 	  crewai==1.15.0 crewai-core==1.15.0
+	@touch $@
+
+$(LANGGRAPH)/.setup: $(VENV)/.tools
+	@echo "Installing the oldest LangGraph into $(LANGGRAPH) …"
+	@rm -rf $(LANGGRAPH)
+	@$(PIP) install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target $(LANGGRAPH) \
+	  langchain-core==1.2.10 langchain==1.2.13 langgraph==1.1.6 langgraph-prebuilt==1.0.10 langgraph-sdk==0.3.12 \
+	  langgraph-checkpoint==4.0.0 langgraph-checkpoint-sqlite==3.0.3
 	@touch $@
 
 $(VENV)/.setup: $(VENV)/.tools constraints.txt $(PYPROJECTS)
