@@ -72,6 +72,22 @@ class TestCallers:
         assert cancelled(gate) == [resume["id"]]
         check_answered(gate)
 
+    async def test_a_hold_whose_answer_came_as_its_caller_left_is_withdrawn(
+        self, gate: GateClient
+    ) -> None:
+        call = asyncio.create_task(gate.agovern("held", {}, body=lambda args: 1))
+        await asyncio.sleep(0)
+        gate.ping()  # by now the answer is here, and the task has not heard of it
+        call.cancel()
+        await asyncio.sleep(0)
+        call.cancel()  # twice, as the impatient do
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert len(received(gate, "withdraw")) == 1
+        assert cancelled(gate) == []
+        await gate.aping()
+        check_answered(gate)
+
     async def test_a_task_that_was_cancelled_before_it_began_asks_nothing(
         self, gate: GateClient
     ) -> None:

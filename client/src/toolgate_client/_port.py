@@ -73,7 +73,7 @@ class Port:
         self.loop = loop
         self.callers: dict[TaskWaiter, None] = {}
         self.tasks: set[Task[None]] = set()
-        """What runs bodies of proposals: a loop itself does not keep its tasks alive."""
+        """What runs bodies, or withdraws for who has left: a loop does not keep its tasks alive."""
         self._owner = os.getpid()
         self._reading = False
         self._writing = False

@@ -56,6 +56,16 @@ class TaskCall(TaskWaiter, Conversation):
 
         But for synchronous bodies, which end by themselves.
         """
+        uid = _held(self)
+        if uid is not None:  # the answer came first, and nobody will ever hear of the hold
+            withdrawal = self.port.loop.create_task(_withdraw(self.gate, uid))
+            self.port.tasks.add(withdrawal)
+            withdrawal.add_done_callback(self._withdrawn)
+            await asyncio.shield(withdrawal)  # whoever is impatient cancels twice
+
+    def _withdrawn(self, withdrawal: asyncio.Task[None]) -> None:
+        self.port.tasks.discard(withdrawal)
+        self.port.rest_later()
 
     # --- bodies
 
@@ -183,6 +193,7 @@ class TaskCrew(TaskCall):
 
     async def abandon(self) -> None:
         """Cancel the bodies and wait for their ends."""
+        await super().abandon()
         cancelled = None
         while self._parts:
             for task in self._parts:
@@ -266,6 +277,19 @@ class Loan(Waiter):
             exchange.flush(self)
         finally:
             exchange.leave(self)
+
+
+async def _withdraw(gate: Gate, uid: str) -> None:
+    await _converse(gate, _requests.withdraw(gate, uid)[0])
+
+
+def _held(call: TaskCall) -> str | None:
+    """The uid of the action that a call was answered is held, if it was made to wait for that."""
+    result = (call.response or {}).get("result")
+    waits = call.request.method == "govern" or call.request.params.get("wait_ms") != 0
+    if not (waits and isinstance(result, dict) and result.get("status") == "held"):
+        return None
+    return str(result["uid"]) if result.get("hold") else None
 
 
 async def do(gate: Gate, asked: Asked[T]) -> T:
