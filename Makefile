@@ -13,6 +13,9 @@ INSTALL := $(PIP) install --quiet --disable-pip-version-check --no-build-isolati
 QUICKSTART := -e gate -e client -e 'adapters/langgraph[langgraph]'
 EVERYTHING := $(QUICKSTART) -e adapters/crewai -e adapters/autogen
 
+# The oldest AutoGen that is supported, over the newest: tests start programs with each.
+AUTOGEN := $(VENV)/autogen-oldest
+
 # CrewAI cannot be installed beside the rest: tests start programs in an environment that has it.
 CREWAI := $(VENV)/crewai
 
@@ -33,14 +36,14 @@ setup: $(VENV)/.setup ## install everything into .venv
 quickstart: $(VENV)/.quickstart ## install what the quickstart needs and run it
 	@$(BIN)/python examples/quickstart.py $(ARGS)
 
-test: $(VENV)/.setup $(CREWAI)/.setup $(LANGGRAPH)/.setup ## run all tests (ARGS='-k word' to choose)
+test: $(VENV)/.setup $(CREWAI)/.setup $(LANGGRAPH)/.setup $(AUTOGEN)/.setup ## run all tests (ARGS='-k word' to choose)
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.setup ## check style, types and import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy gate/src
-	$(BIN)/mypy --python-version 3.10 client/src adapters/langgraph/src adapters/crewai/src
+	$(BIN)/mypy --python-version 3.10 client/src adapters/langgraph/src adapters/crewai/src adapters/autogen/src
 	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.setup ## format the code and apply safe fixes
@@ -85,6 +88,12 @@ $(LANGGRAPH)/.setup: $(VENV)/.tools
 	@$(PIP) install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target $(LANGGRAPH) \
 	  langchain-core==1.2.10 langchain==1.2.13 langgraph==1.1.6 langgraph-prebuilt==1.0.10 langgraph-sdk==0.3.12 \
 	  langgraph-checkpoint==4.0.0 langgraph-checkpoint-sqlite==3.0.3
+	@touch $@
+
+$(AUTOGEN)/.setup: $(VENV)/.setup
+	@rm -rf $(AUTOGEN)
+	@$(PIP) install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target $(AUTOGEN) \
+	  autogen-agentchat==0.7.0 autogen-core==0.7.0
 	@touch $@
 
 $(VENV)/.setup: $(VENV)/.tools constraints.txt $(PYPROJECTS)

@@ -82,6 +82,25 @@ class Model(BaseLLM):
 
 model = Model(model="scripted")
 """
+_TEAM = """
+from support.autogen_teams import Scripted
+
+def search_orders(order: str) -> str:
+    "Look up an order."
+    return f"order {order}: one lamp, 120.00"
+
+def issue_refund(order: str, amount: float) -> str:
+    "Pay money back."
+    return f"refunded {amount:.2f} for order {order}"
+
+def delete_customer(customer: str) -> str:
+    "Delete a customer's record."
+    raise AssertionError("never runs")
+
+def model():
+    refund = ("issue_refund", {"order": "1042", "amount": 120})
+    return Scripted([("search_orders", {"order": "1042"})], [refund], "The refund is paid.")
+"""
 _ALLOW_ALL = """
 project: acme
 tools: {send_email: {level: 3}, search_web: {level: 1}}
@@ -93,6 +112,7 @@ GIVEN = {
     "README.md": {"my_agent.py": _AGENT},
     "docs/guides/langgraph.md": {"my_agent.py": _AGENT},
     "docs/guides/crewai.md": {"my_crew.py": _CREW},
+    "docs/guides/autogen.md": {"my_agent.py": _TEAM},
     "docs/guides/plans.md": {
         name: (ROOT / name).read_text()
         for name in ("examples/deploy.py", "configs/deploy.yaml", "configs/policies/deploy.yaml")
@@ -113,12 +133,18 @@ def send_email(to: str, text: str) -> str:
 }
 """What a page speaks of as its reader's own, by page and file."""
 GIVEN["adapters/crewai/README.md"] = GIVEN["adapters/langgraph/README.md"]
+GIVEN["adapters/autogen/README.md"] = GIVEN["adapters/langgraph/README.md"]
 
 CREWAI = {"docs/guides/crewai.md", "adapters/crewai/README.md"}
 """Pages whose programs need CrewAI, which has an environment of its own."""
 
-WARNINGS = {"docs/guides/lodestar.md": "error,ignore::ResourceWarning"}
-"""What warnings come to in the programs of a page: Lodestar's clients leave their pipes open."""
+WARNINGS = {
+    # Lodestar's clients leave their pipes open.
+    "docs/guides/lodestar.md": "error,ignore::ResourceWarning",
+    # AutoGen warns of what it does when a function's tool is loaded.
+    "docs/guides/autogen.md": "error,ignore::UserWarning",
+}
+"""What warnings come to in the programs of a page."""
 
 _KINDS = {"HOLD": "[0-9a-f]{24}", "UID": "[0-9a-f]{24}", "PUBLIC_KEY": "[A-Za-z0-9+/]{43}="}
 _PLACEHOLDER = re.compile(r"\b(?:[A-Z]+_)?(HOLD|UID|PUBLIC_KEY)\b")

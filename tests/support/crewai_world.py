@@ -37,7 +37,7 @@ LOOKS = 0.02
 """How long an approver does something else before the next look, in seconds."""
 
 
-def world(folder: Path) -> World:
+def world(folder: Path, framework: str = "crewai") -> World:
     """A deployment that holds payments, denies what is forbidden, and allows the rest."""
     free = 'tool.name.startsWith("pay") || tool.name.startsWith("forbidden")'
     return World(
@@ -45,7 +45,7 @@ def world(folder: Path) -> World:
         {**ALLOW, "unless": free},
         {**DENY, "tools": ["forbidden*"]},
         {**HOLD, "tools": ["pay*"], "approval": {"approvers": ["alice"], "edit": True}},
-        agent={"id": "crew", "framework": "crewai"},
+        agent={"id": "crew", "framework": framework},
     )
 
 
@@ -130,9 +130,9 @@ def answering(deployment: World) -> Iterator[None]:
 
 def _decide(desk: Desk, view: HoldView, key: Path) -> None:
     hold = view.hold
-    if hold.tool in {"pay", "pay_async"}:
-        desk.answer(hold.hold_id, "approve", "alice", key)
-    elif hold.tool == "pay_no":
+    if hold.tool.startswith("pay_no"):
         desk.answer(hold.hold_id, "deny", "alice", key, "too much")
-    elif hold.tool == "pay_less":
+    elif hold.tool.startswith("pay_less"):
         desk.answer(hold.hold_id, "approve", "alice", key, args={**hold.args, "amount": 5})
+    elif not hold.tool.startswith("pay_late"):
+        desk.answer(hold.hold_id, "approve", "alice", key)
