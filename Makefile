@@ -26,7 +26,7 @@ PYPROJECTS := $(wildcard pyproject.toml gate/pyproject.toml client/pyproject.tom
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup quickstart test lint format bench clean
+.PHONY: help setup quickstart test lint format bench compare clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ format: $(VENV)/.setup ## format the code and apply safe fixes
 
 bench: $(VENV)/.setup ## measure against the floors (ARGS=--quick for a minute)
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+compare: $(VENV)/.setup $(CREWAI)/.setup ## run the comparison with other hooks, write docs/comparison.md
+	@PYTHONPATH=tests $(BIN)/python -m comparison --write $(ARGS)
 
 clean: ## remove .venv, caches and build output
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
