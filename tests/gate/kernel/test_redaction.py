@@ -494,6 +494,32 @@ async def test_names_in_a_redacted_object_are_not_told_by_a_schema_s_errors(
     assert not secret_in(json.dumps(outcome) + rows(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("schema", "args"),
+    [
+        # The name of a member beside the pointer: a secret in the wrong place.
+        (
+            {"properties": {"card": {"properties": {"number": {}}, "additionalProperties": False}}},
+            {"card": {"number": "", CARD: True}},
+        ),
+        # The schema's own text, where what it names is what was sent.
+        (
+            {"not": {"properties": {"card": {"properties": {"number": {"const": CARD}}}}}},
+            {"card": {"number": CARD}},
+        ),
+    ],
+)
+async def test_a_schema_s_error_that_masks_the_value_tells_nothing_of_it_otherwise(
+    tmp_path: Path, schema: dict[str, Any], args: dict[str, Any]
+) -> None:
+    async with Driver(tmp_path, shop()) as gate:
+        await gate.tool("refund", lambda args: "refunded", parameters=schema)
+        outcome = await gate.govern("refund", args)
+        kept = [event.data for event in events(gate) if event.action == outcome["uid"]]
+    assert outcome["error"]["kind"] == "invalid_arguments"
+    assert not secret_in(json.dumps(outcome) + repr(kept))
+
+
 @pytest.mark.parametrize("where", ["refused", "unresolved", "compensation"])
 async def test_a_secret_that_looks_like_a_reference_is_not_told_when_it_leads_nowhere(
     tmp_path: Path, where: str
