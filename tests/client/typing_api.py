@@ -1,9 +1,13 @@
-"""Never run: mypy checks that the public interface has the types that users rely on."""
+"""Never run: mypy and pyright check that the public interface has the types users rely on."""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, assert_type
+from typing import Any, Literal
+
+from typing_extensions import assert_type
 
 from toolgate_client import (
     ActionDenied,

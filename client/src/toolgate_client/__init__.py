@@ -142,8 +142,12 @@ def __dir__() -> list[str]:
     return sorted(globals().keys() | _LATER.keys())
 
 
-# Users see, and pickle, the names where they are promised to be.
-for _name in __all__:
-    if _name in globals() and _name != "__version__":
-        globals()[_name].__module__ = __name__
-del _name
+def _adopt() -> None:
+    """Have users see, and pickle, the names where they are promised to be."""
+    for name in __all__:
+        if name in globals() and name != "__version__":
+            globals()[name].__module__ = __name__
+
+
+_adopt()
+del _adopt
