@@ -22,6 +22,10 @@ CREWAI := $(VENV)/crewai
 # The oldest LangGraph that is supported: tests start programs that find it before the newest.
 LANGGRAPH := $(VENV)/langgraph-oldest
 
+# The client's tests run on Python 3.10 as well, on which there is no gate.
+CLIENT_PYTHON ?= python3.10
+CLIENT := $(VENV)/client-$(notdir $(CLIENT_PYTHON))
+
 # Never run: mypy and pyright read in them which types users rely on.
 TYPING := $(wildcard tests/*/typing_*.py tests/adapters/*/typing_*.py)
 
@@ -29,10 +33,10 @@ PYPROJECTS := $(wildcard pyproject.toml gate/pyproject.toml client/pyproject.tom
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup quickstart test lint format bench compare clean
+.PHONY: help setup quickstart test test-client lint format bench compare clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/.setup ## install everything into .venv
 
@@ -41,6 +45,10 @@ quickstart: $(VENV)/.quickstart ## install what the quickstart needs and run it
 
 test: $(VENV)/.setup $(CREWAI)/.setup $(LANGGRAPH)/.setup $(AUTOGEN)/.setup ## run all tests (ARGS='-k word' to choose)
 	@$(BIN)/python -m pytest $(ARGS)
+
+# The gate that these tests start is the one in .venv: a client of another Python finds it on PATH.
+test-client: $(VENV)/.setup $(CLIENT)/.setup ## run the client's tests on CLIENT_PYTHON=python3.10
+	@PATH="$(abspath $(BIN)):$$PATH" $(CLIENT)/bin/python -m pytest -p no:cacheprovider tests/client $(ARGS)
 
 lint: $(VENV)/.setup ## check style, types and import contracts
 	$(BIN)/ruff check
@@ -102,6 +110,14 @@ $(AUTOGEN)/.setup: $(VENV)/.setup
 	@rm -rf $(AUTOGEN)
 	@$(PIP) install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target $(AUTOGEN) \
 	  autogen-agentchat==0.7.0 autogen-core==0.7.0
+	@touch $@
+
+$(CLIENT)/.setup: $(VENV)/.tools constraints.txt pyproject.toml client/pyproject.toml
+	@echo "Installing into $(CLIENT) …"
+	@test -x $(CLIENT)/bin/python || $(CLIENT_PYTHON) -m venv --without-pip $(CLIENT)
+	@$(PIP) --python $(CLIENT)/bin/python install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
+	@$(PIP) --python $(CLIENT)/bin/python install --quiet --disable-pip-version-check --no-build-isolation \
+	  -c constraints.txt --group client -e client
 	@touch $@
 
 $(VENV)/.setup: $(VENV)/.tools constraints.txt $(PYPROJECTS)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import signal
 from typing import Any
 
 import pytest
+
+from support.loops import Runner, timeout
 
 BOUND = 30.0
 """Seconds that any awaited test may take."""
@@ -29,9 +30,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
 
     async def bounded() -> None:
-        async with asyncio.timeout(BOUND):
+        async with timeout(BOUND):
             await function(**arguments)
 
-    with asyncio.Runner(loop_factory=arguments.get("loop_factory")) as runner:
+    with Runner(loop_factory=arguments.get("loop_factory")) as runner:
         runner.run(bounded())
     return True

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.client_gates import Background, fake_gate, received
-from support.loops import LOOPS, soon
+from support.loops import LOOPS, Runner, soon
 from toolgate_client import (
     ActionDenied,
     ActionFailed,
@@ -416,7 +416,7 @@ def test_every_sort_of_loop_serves(kind: str, gate: GateClient) -> None:
         large = "x" * 3_000_000
         assert await gate.acall("t", {"large": large}, body=lambda args: args["large"]) == large
 
-    with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+    with Runner(loop_factory=LOOPS[kind]) as runner:
         runner.run(asyncio.wait_for(main(), 30))
     # And threads read as before, whatever the loop did to the pipe.
     for _ in range(3):

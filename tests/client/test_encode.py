@@ -99,7 +99,7 @@ Point = namedtuple("Point", "x y")
         (memoryview(b"a"), "YQ=="),
         (datetime.date(2030, 1, 2), "2030-01-02"),
         (
-            datetime.datetime(2030, 1, 2, 3, 4, tzinfo=datetime.timezone.utc),  # noqa: UP017 - 3.10
+            datetime.datetime(2030, 1, 2, 3, 4, tzinfo=datetime.timezone.utc),
             "2030-01-02T03:04:00+00:00",
         ),
         (datetime.timedelta(seconds=90), "0:01:30"),

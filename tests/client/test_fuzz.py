@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.client_gates import PATIENCE, Background
-from support.loops import LOOPS, soon
+from support.loops import LOOPS, Runner, soon
 from toolgate_client import GateError, Outcome, default_encoder
 from toolgate_client._events import Subscription
 from toolgate_client._gate import Gate
@@ -192,7 +192,7 @@ def check(gate: Gate, results: list[Any]) -> None:
 @given(st.lists(_lines, max_size=15), st.sampled_from(list(LOOPS)))
 def test_tasks_hear_an_end_whatever_the_gate_says(lines: list[bytes], kind: str) -> None:
     odd: list[Any] = []
-    with gate() as (started, pipes), asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+    with gate() as (started, pipes), Runner(loop_factory=LOOPS[kind]) as runner:
 
         async def main() -> list[Any]:
             asyncio.get_running_loop().set_exception_handler(lambda loop, what: odd.append(what))

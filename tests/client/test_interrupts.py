@@ -26,6 +26,7 @@ from support.client_gates import (
     received,
     workers_end,
 )
+from support.loops import Runner
 from toolgate_client import GateClient, _events
 
 CLIENT = str(Path(toolgate_client.__file__ or "").parent)
@@ -159,6 +160,7 @@ def test_a_message_larger_than_the_pipe_may_be_interrupted_anywhere(gate: GateCl
     check_answers(gate)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a generator
 def test_a_nested_call_may_be_interrupted_anywhere(gate: GateClient) -> None:
     def call() -> None:
         gate.call("outer", {}, body=lambda args: gate.call("inner", {}, body=lambda args: 1))
@@ -179,7 +181,7 @@ def test_a_task_and_its_loop_may_be_interrupted_anywhere(gate: GateClient) -> No
         ran.append(1)
         return 1
 
-    with asyncio.Runner() as runner:
+    with Runner() as runner:
         loop = runner.get_loop()
 
         def call() -> None:

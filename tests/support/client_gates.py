@@ -63,10 +63,10 @@ def workers_end() -> bool:
         if not workers:
             return True
         for worker in workers:
-            if worker.ident is None:
-                os.sched_yield()  # it is just being started
-            else:
+            try:
                 worker.join(0.1)
+            except RuntimeError:
+                os.sched_yield()  # it is just being started
     return False
 
 
