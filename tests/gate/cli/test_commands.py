@@ -345,3 +345,17 @@ def test_missing_policy_document_is_told_with_the_key_that_names_it(tmp_path: Pa
         assert f"named by policy.file of {path}, line " in said.stderr
     draft = toolgate("policy", "check", "drafts/none.yaml", "--config", str(path), folder=tmp_path)
     assert "named by" not in draft.stderr
+
+
+def test_a_gate_that_serves_collects_its_garbage(tmp_path: Path) -> None:
+    """It starts without the collector; left so, it would grow for as long as it lives."""
+    program = (
+        "import atexit, gc, sys; from toolgate.cli import main;"
+        " atexit.register(lambda: sys.stderr.write(f'collects: {gc.isenabled()}')); main()"
+    )
+    command = [sys.executable, "-c", program, "serve", "--config", str(deployment(tmp_path))]
+    served = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert served.returncode == 0, served.stderr
+    assert served.stderr.endswith("collects: True")
