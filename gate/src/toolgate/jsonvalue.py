@@ -69,8 +69,12 @@ def canonical(value: JSONValue) -> bytes:
     except TypeError:
         # orjson knows 64-bit integers only; the standard library knows them all, but is slower.
         text = _canonical_slowly(value)
-    # Few brackets cannot be nested deeply: only the rest has to be walked through.
-    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and too_deep(value, MAX_DEPTH):
+    # A short text cannot be nested deeply, nor can few brackets: only the rest is walked through.
+    if (
+        len(text) > 2 * MAX_DEPTH
+        and text.count(b"[") + text.count(b"{") > MAX_DEPTH
+        and too_deep(value, MAX_DEPTH)
+    ):
         raise JSONError(f"nested deeper than {MAX_DEPTH} levels")
     if b"null" in text and not _finite(value):
         # orjson writes null for NaN and the infinities.

@@ -54,7 +54,10 @@ def event_hash(
     data: bytes,
 ) -> bytes:
     """Return the hash that chains an event to ``prev``."""
-    header = _SEPARATOR.join((str(seq), run, str(n), str(at), session or "", action or "", kind))
+    header = (
+        f"{seq}{_SEPARATOR}{run}{_SEPARATOR}{n}{_SEPARATOR}{at}{_SEPARATOR}{session or ''}"
+        f"{_SEPARATOR}{action or ''}{_SEPARATOR}{kind}"
+    )
     return hashlib.sha256(b"%b%b\n%b" % (prev, header.encode(), data)).digest()
 
 

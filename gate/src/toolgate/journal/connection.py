@@ -45,6 +45,8 @@ class Connection:
         self._commits = 0
         self._db = open_database(path, power=power, create=create)
         self._run = self._db.execute
+        self._write = self._db.cursor()
+        """For what gives no rows: then a cursor of its own for each statement is a waste."""
         self._place = str(path)
         self._place_known_until = 0.0
         self._file = None if path is None else identity(self._place)
@@ -54,7 +56,7 @@ class Connection:
         self.check_place()
         try:
             faults.fail_store()
-            self._run("BEGIN IMMEDIATE")
+            self._write.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             # What Python refuses by itself, such as a closed connection, has no code.
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
@@ -66,7 +68,7 @@ class Connection:
         """Make the transaction durable, and copy the WAL back in the background once it is long."""
         with WRITING:
             faults.fail_store()
-            self._run("COMMIT")
+            self._write.execute("COMMIT")
         self._commits += 1
         if self._commits % 128 == 0:
             self._checkpoint_when_long()
@@ -104,12 +106,12 @@ class Connection:
     def savepoint(self) -> None:
         """Mark a point inside the transaction."""
         with WRITING:
-            self._run("SAVEPOINT unit")
+            self._write.execute("SAVEPOINT unit")
 
     def release_savepoint(self) -> None:
         """Keep what was done since the last mark."""
         with WRITING:
-            self._run("RELEASE unit")
+            self._write.execute("RELEASE unit")
 
     def rollback_to_savepoint(self) -> None:
         """Undo what was done since the last mark, and forget the mark."""

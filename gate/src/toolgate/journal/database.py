@@ -53,6 +53,8 @@ class Translated:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is None:
+            return
         if isinstance(error, sqlite3.DatabaseError) and str(error) == NOT_AUTHORIZED:
             raise JournalTampered(
                 "the journal's database holds a trigger or a view that the journal never made: "

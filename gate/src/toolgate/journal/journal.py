@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -47,7 +46,7 @@ LOCK_RETRY = 0.001
 
 def new_id(at: int) -> str:
     """Return a fresh identifier: 24 hex digits that sort by ``at`` (microseconds)."""
-    return f"{at // 1000:011x}" + secrets.token_hex(7)[1:]
+    return f"{at // 1000:011x}" + os.urandom(7).hex()[1:]
 
 
 class _Unit(Generic[T]):

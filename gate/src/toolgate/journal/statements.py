@@ -79,7 +79,9 @@ def _put(table: str) -> str:
     )
 
 
-STATE_EVENT: Final = "kind IN ('state.changed', 'state.rolled_back', 'checkpoint.restored')"
+STATE_EVENT: Final = (
+    "(kind = 'state.changed' OR kind = 'state.rolled_back' OR kind = 'checkpoint.restored')"
+)
 """The events that write state, in the very words of their index: SQLite compares these."""
 INSERT_EVENT: Final = f"INSERT INTO event ({EVENT}) VALUES ({_values(EVENT)})"
 INSERT: Final = {table: _insert(table) for table in COLUMNS}

@@ -110,29 +110,13 @@ class Transaction(Reader):
     ) -> int:
         """Add an event to the log and return its place in it."""
         text = jsonvalue.canonical(data)
-        self._seq += 1
-        self._n += 1
-        run = self._run
-        digest = event_hash(
-            self._prev, self._seq, run, self._n, self.now, session, action, kind, text
-        )
-        self._events.append(
-            Event(
-                self._seq,
-                run,
-                self._n,
-                self.now,
-                session,
-                action,
-                kind,
-                text,
-                self._prev,
-                digest,
-                self._mac(digest),
-            )
-        )
-        self._prev = digest
-        return self._seq
+        name, run, prev, now = kind.value, self._run, self._prev, self.now
+        self._seq = seq = self._seq + 1
+        self._n = n = self._n + 1
+        self._prev = digest = event_hash(prev, seq, run, n, now, session, action, name, text)
+        mac = self._mac(digest)
+        self._events.append(Event(seq, run, n, now, session, action, name, text, prev, digest, mac))
+        return seq
 
     def append_state(
         self,
