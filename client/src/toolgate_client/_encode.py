@@ -24,7 +24,11 @@ _WIRE_DEPTH = 190
 """How deep a message's content may go: the gate takes 200 levels, some of which are the message's.
 It could not tell which call a message was that it cannot read; so none is sent."""
 
-_strict = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_strict = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
+"""Writes what :func:`_check` has looked through, or :func:`_project` has made: nothing in it stands
+inside itself."""
 
 
 def to_wire(value: Any, what: str) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,7 +88,7 @@ def test_what_is_told_is_so_whatever_the_arguments_were_and_else_they_could_matt
     facts = Situation(tool="a", args={"a": DIGEST, "n": n}).facts(Setting.of(config))
     judged = judge(policy, facts, Gone(("/a",)))
     assert set(judged.depends_on) <= set(judged.untold)
-    real = [policy.decide(replace(facts, args={"a": a, "n": n})) for a in SECRETS]
+    real = [policy.decide(facts._replace(args={"a": a, "n": n})) for a in SECRETS]
     if not judged.depends_on:
         assert {(v.effect, v.rules) for v in real} == {
             (judged.verdict.effect, judged.verdict.rules)

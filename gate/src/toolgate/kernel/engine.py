@@ -374,6 +374,10 @@ class Engine:
     ) -> Outcome:
         """Do what a step decided, now that it is durable."""
         match step:
+            case Claim() if cancelled.done():
+                return await self.recorder.record(step, CANCELLED, 0.0, usage)
+            case Claim():
+                return await self._execute(step, request, cancelled, usage)
             case Outcome():
                 return step
             case Held():
@@ -382,10 +386,6 @@ class Engine:
                 return await self._join(uid)
             case NoToken() | Unprepared():
                 raise ValueError("a call that waits for something has not been decided")
-            case Claim() if cancelled.done():
-                return await self.recorder.record(step, CANCELLED, 0.0, usage)
-            case Claim():
-                return await self._execute(step, request, cancelled, usage)
 
     async def _wait_for_token(
         self,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolgate.jsonvalue import JSONValue
 from toolgate.policy.contracts import Contract
 
 
-@dataclass(frozen=True, slots=True)
-class CallFacts:
+class CallFacts(NamedTuple):
     """One call, as policy sees it.
 
     ``args`` are the action's parameters, a JSON object; ``session_age`` is in seconds; ``now`` is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from toolgate.ir import ActionType
@@ -165,8 +165,7 @@ def unrecorded(policy: Policy) -> list[str]:
 
 
 def _write(facts: CallFacts, key: str, value: JSONValue) -> CallFacts:
-    return replace(
-        facts,
+    return facts._replace(
         args={"key": key, "value": value},
         contract=contract_for_state_action(ActionType.STATE_WRITE),
         action_type=ActionType.STATE_WRITE.value,

@@ -6,6 +6,7 @@ import re
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
 
+import orjson
 from pydantic_core import to_json
 
 from toolgate import jsonvalue
@@ -185,4 +186,8 @@ def error(identifier: RequestId | None, failure: RPCError) -> bytes:
 
 
 def _line(message: dict[str, JSONValue]) -> bytes:
-    return to_json(message) + b"\n"
+    try:
+        return orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        # orjson knows 64-bit integers only.
+        return to_json(message) + b"\n"

@@ -117,8 +117,8 @@ def explain_call(
 
 def _covered(told: Explanation, redaction: Redaction) -> Explanation:
     """Return an explanation that tells nothing of redacted arguments."""
-    facts = replace(told.facts, args=redaction.args)
-    read = replace(told.facts, args=redaction.leaf_by_leaf(told.facts.args))
+    facts = told.facts._replace(args=redaction.args)
+    read = told.facts._replace(args=redaction.leaf_by_leaf(told.facts.args))
     traces = [
         item if item.error is None else replace(item, error=kind_of(item.error))
         for item in told.traces

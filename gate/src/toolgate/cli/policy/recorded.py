@@ -248,7 +248,7 @@ def restored(journal: Inspection, call: RecordedCall) -> tuple[RecordedCall, Red
         raise JournalTampered(f"the row of action {uid} and the log do not agree on its arguments")
     if record.status not in UNSETTLED:
         return call, None
-    return replace(call, facts=replace(call.facts, args=args), gone=NOTHING), redaction
+    return replace(call, facts=call.facts._replace(args=args), gone=NOTHING), redaction
 
 
 def _there(args: dict[str, JSONValue], pointer: str) -> bool:
