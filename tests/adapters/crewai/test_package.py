@@ -14,7 +14,7 @@ from toolgate_crewai import govern_tools, governed_call
 
 def test_the_public_names_are_exactly_these() -> None:
     public = {name for name in vars(toolgate_crewai) if not name.startswith("_")}
-    assert public == {"agoverned_call", "fail_closed", "govern_tools", "governed_call"}
+    assert public == {"agoverned_call", "bind", "fail_closed", "govern_tools", "governed_call"}
     assert toolgate_crewai.__all__ == ["__version__", *sorted(public)]
     assert all(getattr(toolgate_crewai, name).__doc__ for name in public)
 

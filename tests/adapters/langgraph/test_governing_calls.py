@@ -271,7 +271,7 @@ def test_a_pickled_function_stays_behind_the_gate(gate: GateClient) -> None:
     for call in (restored.func, lambda text: restored.invoke({"text": text})):
         assert "cannot be reached" in call("a").text
     assert ran == []
-    bind(gate, [restored])
+    bind(gate, restored)
     assert restored.func("a") == restored.invoke({"text": "a"}) == "found a"
 
 
@@ -292,6 +292,8 @@ def test_only_governed_tools_of_no_open_gate_can_be_bound(
 ) -> None:
     with pytest.raises(ValueError, match="'search' is not governed"):
         bind(gate, [tool(search)])
+    with pytest.raises(TypeError, match="is no LangChain tool"):
+        bind(gate, [search])  # type: ignore[list-item]
     [governed] = govern_tools(allowing, [Pays(name="pays_elsewhere")])
     with pytest.raises(ValueError, match="governed by another gate, which is open"):
         bind(gate, [governed])

@@ -103,18 +103,18 @@ def govern_tools(
     return govern(gate, tools, hold=hold, hold_timeout=hold_timeout, on_denied=on_denied)
 
 
-def bind(gate: GateClient, *things: Any) -> None:
+def bind(gate: GateClient, tools: Any) -> None:
     """Give a gate to governed tools that have none: unpickled ones, or loaded from a component.
 
-    ``things`` are governed tools and workbenches, and whatever has them: workbenches, agents,
-    teams, and tools that run agents or teams. A governed tool without a gate denies every call;
-    here all that are found are registered with ``gate``, and ask it from now on.
+    ``tools`` are governed tools and workbenches, or whatever has them: workbenches, agents, teams,
+    and tools that run agents or teams; one of these, or several. A governed tool without a gate
+    denies every call; here all that are found are registered with ``gate``, and ask it from now on.
 
     Raises ``ValueError`` when a thing has no governed tool, or one that another gate governs.
     """
     from toolgate_autogen._governing import bind_all
 
-    bind_all(gate, things)
+    bind_all(gate, tools)
 
 
 def governed_call(

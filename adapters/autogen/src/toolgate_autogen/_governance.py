@@ -118,7 +118,7 @@ class Governance:
         :class:`Refused`.
         """
         if self.gate is None:
-            unbound = GateError("it was restored without one; bind(gate, …) gives it one")
+            unbound = GateError("it was restored without one; bind(gate, tools) gives it one")
             raise self.refused(tool, unbound, call_id)
         if token.is_cancelled():
             raise self.refused(tool, _cancelled(), call_id)

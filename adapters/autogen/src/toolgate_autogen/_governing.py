@@ -128,9 +128,9 @@ def _names(thing: Any) -> list[str]:
     ]
 
 
-def bind_all(gate: GateClient, things: Iterable[Any]) -> None:
+def bind_all(gate: GateClient, things: Any) -> None:
     """Do what :func:`toolgate_autogen.bind` promises."""
-    for thing in things:
+    for thing in things if isinstance(things, Iterable) else [things]:
         found = list(_governed_in(thing, set()))
         if not found:
             raise ValueError(f"{thing!r} has no governed tool or workbench to bind to a gate")

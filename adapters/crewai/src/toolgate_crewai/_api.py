@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from toolgate_client._adapting.options import OnDenied, check_options
@@ -66,6 +66,20 @@ def govern_tools(
     return govern(
         gate, tools, hold=hold, hold_timeout=hold_timeout, on_denied=on_denied, cache=cache
     )
+
+
+def bind(gate: GateClient, tools: BaseTool | Iterable[BaseTool]) -> None:
+    """Give governed tools whose gate was closed, one or several, this gate.
+
+    Such a tool denies every call. ``bind`` registers it with ``gate``, and from then on ``gate``
+    decides; its options stay as they were.
+
+    Raises ``ValueError`` for a tool that is not governed, or whose gate is another, open one;
+    ``TypeError`` for what is no tool; else as :func:`govern_tools`.
+    """
+    from toolgate_crewai import _tools
+
+    _tools.bind(gate, tools)
 
 
 def fail_closed(gate: GateClient) -> FailClosed:

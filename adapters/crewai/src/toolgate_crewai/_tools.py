@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from crewai.tools import BaseTool
@@ -78,7 +79,8 @@ def _governed(gate: GateClient, tool: BaseTool, cache: bool, options: dict[str, 
     if (known := governance_of(tool)) is not None:
         if known.gate is not gate:
             raise ValueError(
-                f"the tool {tool.name!r} is governed by another gate; govern the original tool"
+                f"the tool {tool.name!r} is governed by another gate; govern the original tool, "
+                "or bind this one when that gate is closed"
             )
         return tool
     for method in ("run", "arun"):
@@ -87,16 +89,37 @@ def _governed(gate: GateClient, tool: BaseTool, cache: bool, options: dict[str, 
                 f"the class of the tool {tool.name!r} overrides {method}, which CrewAI calls "
                 "before a gate could be asked; have it override _run or _arun"
             )
-    body = _body(tool)
-    arguments = ToolArguments(tool, body)
+    arguments = ToolArguments(tool, _body(tool))
     clone = _clone(tool, Governance(gate, tool.name, arguments, **options), cache)
+    _register(gate, clone, arguments)
+    return clone
+
+
+def bind(gate: GateClient, tools: BaseTool | Iterable[BaseTool]) -> None:
+    """Do what :func:`toolgate_crewai.bind` promises."""
+    for tool in [tools] if isinstance(tools, BaseTool) else tools:
+        if not isinstance(tool, BaseTool):
+            raise TypeError(f"{tool!r} is no CrewAI tool: bind what govern_tools has returned")
+        if (known := governance_of(tool)) is None:
+            raise ValueError(f"the tool {tool.name!r} is not governed: pass it to govern_tools")
+        if known.gate is not gate and not known.gate.closed:
+            raise ValueError(f"the tool {tool.name!r} is governed by another gate, which is open")
+        _register(gate, tool, known.arguments)
+        governance = replace(known, gate=gate)
+        if isinstance(function := tool.__dict__.get("func"), GovernedFunction):
+            function.governance = governance
+        private = {**(tool.__pydantic_private__ or {}), GOVERNANCE: governance}
+        object.__setattr__(tool, "__pydantic_private__", private)
+
+
+def _register(gate: GateClient, clone: BaseTool, arguments: ToolArguments) -> None:
+    """Make a governed clone known to its gate, as what runs when nobody's call waits for it."""
     gate.register_tool(
-        tool.name,
+        clone.name,
         functools.partial(_run_detached, clone, arguments),
-        description=tool.description or None,
+        description=clone.description or None,
         parameters=arguments.schema,
     )
-    return clone
 
 
 def _as_tool(tool: Any) -> BaseTool:

@@ -61,14 +61,14 @@ def govern_tools(
     return govern(gate, tools, Options(hold, hold_timeout, on_denied))
 
 
-def bind(gate: GateClient, tools: Iterable[BaseTool]) -> None:
-    """Give governed tools that came from elsewhere this process's gate.
+def bind(gate: GateClient, tools: BaseTool | Iterable[BaseTool]) -> None:
+    """Give governed tools that came from elsewhere, one or several, this process's gate.
 
     A governed tool that was unpickled, or whose gate has been closed, denies every call. ``bind``
     registers it with ``gate``, and from then on ``gate`` decides; its options stay as they were.
 
-    Raises ``ValueError`` for a tool that is not governed, or whose gate is another, open one; else
-    as :func:`govern_tools`.
+    Raises ``ValueError`` for a tool that is not governed, or whose gate is another, open one;
+    ``TypeError`` for what is no tool; else as :func:`govern_tools`.
     """
     from toolgate_langgraph import _tools
 

@@ -42,9 +42,11 @@ def govern(
     return [_governed(gate, tool, options) for tool in originals]
 
 
-def bind(gate: GateClient, tools: Iterable[BaseTool]) -> None:
+def bind(gate: GateClient, tools: BaseTool | Iterable[BaseTool]) -> None:
     """Do what :func:`toolgate_langgraph.bind` promises."""
-    for tool in tools:
+    for tool in [tools] if isinstance(tools, BaseTool) else tools:
+        if not isinstance(tool, BaseTool):
+            raise TypeError(f"{tool!r} is no LangChain tool: bind what govern_tools has returned")
         known = governance_of(tool)
         if known is None:
             raise ValueError(f"the tool {tool.name!r} is not governed: pass it to govern_tools")
