@@ -293,16 +293,15 @@ class TestBodies:
             assert not outcome.live
             gate.ping()
 
-    def test_a_result_too_large_for_the_gate_fails_the_action(self) -> None:
+    def test_a_result_too_large_for_the_gate_is_the_callers_all_the_same(self) -> None:
         with fake_gate(limits={"max_message_bytes": 10_000}) as gate:
-            outcome = gate.govern("t", {}, body=lambda args: "x" * 10_000)
-            assert outcome.error is not None
-            assert "too large" in outcome.error.message
+            assert gate.call("t", {}, body=lambda args: "x" * 10_000) == "x" * 10_000
 
     def test_arguments_too_large_for_the_gate_are_refused(self) -> None:
         with fake_gate(limits={"max_message_bytes": 10_000}) as gate:
-            with pytest.raises(ValueError, match="max_message_bytes"):
+            with pytest.raises(ProtocolError, match="max_message_bytes") as refused:
                 gate.govern("t", {"x": "x" * 10_000}, body=never)
+            assert refused.value.code == -32001
             gate.ping()
 
     def test_a_second_attempt_runs_the_body_again(self, shared: GateClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toolgate_client import ProtocolError
 from toolgate_client._protocol import Core, Mailbox, Run
 
 
@@ -52,6 +54,14 @@ def taken(box: Box) -> Run:
     run = box.take()
     assert run is not None
     return run
+
+
+def digest(data: bytes) -> dict[str, Any]:
+    return {"digest": f"sha256:{hashlib.sha256(data).hexdigest()}", "length": len(data)}
+
+
+def stand_in(written: bytes) -> dict[str, Any]:
+    return {"omitted": "the result is too large to be recorded", **digest(written)}
 
 
 class TestRequests:
@@ -130,8 +140,9 @@ class TestRequests:
     def test_a_message_over_the_gates_limit_is_refused_before_it_is_sent(self) -> None:
         core = Core()
         core.max_message_bytes = 1000
-        with pytest.raises(ValueError, match=r"at most 1000 .*max_message_bytes"):
+        with pytest.raises(ProtocolError, match=r"at most 1000 .*max_message_bytes") as refused:
             asked(core, args="x" * 1000)
+        assert refused.value.code == -32001
         assert not core.outbox
         asked(core, args="x" * 800)
 
@@ -312,13 +323,46 @@ class TestRuns:
         assert not run.answered
         assert not core.outbox
 
-    def test_a_result_over_the_gates_limit_is_refused(self) -> None:
+    def answer(self, limit: int, output: Any, *documents: dict[str, str]) -> Any:
+        """Answer a run of a gate that takes messages of ``limit`` bytes; return what was sent."""
         core = Core()
-        core.max_message_bytes = 1000
+        core.max_message_bytes = limit
         box = asked(core)
         give(core, run_tool(5, box.id))
-        with pytest.raises(ValueError, match="too large"):
-            core.reply(taken(box), "x" * 1000)
+        sent(core)
+        core.reply(taken(box), output, documents)
+        assert len(core.outbox[-1].data) <= limit
+        (message,) = sent(core)
+        return message["result"]
+
+    def test_of_a_result_over_the_gates_limit_the_digest_is_sent(self) -> None:
+        output = "x" * 1000
+        written = json.dumps(output).encode()
+        assert self.answer(1000, output) == {"output": stand_in(written), "omitted": True}
+
+    def test_documents_over_the_limit_leave_their_texts_behind_and_keep_the_output(self) -> None:
+        page = {"text": "é" * 1000, "trust": "untrusted", "source": "a page"}
+        digested = {**digest("é".encode() * 1000), "trust": "untrusted", "source": "a page"}
+        assert self.answer(1000, "out", page) == {"output": "out", "documents": [digested]}
+
+    def test_when_output_and_documents_are_too_large_both_are_told_by_digest(self) -> None:
+        page = {"text": "p" * 1000, "trust": "untrusted"}
+        result = self.answer(1024, "x" * 1000, page)
+        assert result["omitted"] is True
+        assert result["documents"] == [{**digest(b"p" * 1000), "trust": "untrusted"}]
+
+    @pytest.mark.parametrize("trust", ["trusted", "untrusted"])
+    def test_more_documents_than_can_be_told_still_give_their_label(self, trust: str) -> None:
+        pages = [{"text": f"{n}", "trust": "trusted", "source": "s" * 99} for n in range(99)]
+        pages[50]["trust"] = trust
+        text = "".join(page["text"] for page in pages).encode()
+        result = self.answer(1024, "x" * 1000, *pages)
+        assert result["documents"] == [{**digest(text), "trust": trust}]
+
+    def test_a_gate_that_takes_not_even_that_is_told_nothing(self) -> None:
+        with pytest.raises(ProtocolError, match="result of tool 't' cannot be sent") as refused:
+            self.answer(100, "x" * 1000)
+        assert refused.value.code == -32001
 
     def test_a_run_of_an_unknown_call_is_answered_without_a_body(self) -> None:
         core = Core()

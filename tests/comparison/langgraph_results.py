@@ -124,7 +124,8 @@ def _(hook: Hook) -> str:
     first, second = hook.govern([long, grows])
     for made, args in ((first, {"item": "x" * size}), (second, {"count": size})):
         try:
-            ends.append("fine" if len(made.invoke(args)) == size else "not given")
+            given = made.invoke(args)
+            ends.append("fine" if given == "x" * size else f"a message, {given.status}")
         except Exception as error:  # noqa: BLE001 - it is what is looked at
             ends.append(f"raises {type(error).__name__}")
     return f"argument: {ends[0]}; result: {ends[1]}"

@@ -170,13 +170,20 @@ async def test_the_wire_page_shows_what_is_really_sent(tmp_path: Path) -> None:
         desk.close()
         paid = await gate.request("resume", uid=held["uid"])
         failed = await gate.govern("unheard of")
+        await gate.tool("search")
+        searching = gate.send("govern", tool="search", args={})
+        gate.answer(await gate.runs.get(), {"omitted": "too large"}, omitted=True)
+        omitted = await searching
         plan = {"actions": [{"type": "tool_call", "tool": "pay"}]}
         suspended = await gate.request("propose", proposal=plan)
         planned = await gate.request("resume", uid=suspended["uid"])
     [ready] = [r for r in table(WIRE, "What the gate sends") if r["method"] == "`ready`"]
     assert re.findall("`([^`]+)`", ready["params"]) == list(gate.ready)
     outcome = {code(row["field"]): row for row in table(WIRE, "Outcome")}
-    assert outcome.keys() == held.keys() | paid.keys() | failed.keys() | planned.keys()
+    assert (
+        outcome.keys()
+        == held.keys() | paid.keys() | failed.keys() | planned.keys() | omitted.keys()
+    )
     always = {name for name, row in outcome.items() if row["present"] == "always"}
     assert always == held.keys() & paid.keys() & failed.keys() & planned.keys()
     assert code(outcome["hold"]["meaning"]) == f"{{{', '.join(held['hold'])}}}"

@@ -85,6 +85,9 @@ Govern = Callable[..., Any]
 Case = Callable[[Govern], Awaitable[Any]]
 cases: dict[str, tuple[str, Case]] = {}
 
+TOO_LARGE = 80_000
+"""More bytes than the gate takes in a message."""
+
 LAMP = {"item": "lamp"}
 ORDER = {"item": "lamp", "day": "2024-02-29", "count": "2", "from": "here"}
 
@@ -439,6 +442,35 @@ async def _(govern: Govern) -> Any:
         return Result(page, [Document(page)]) if govern is governed else page
 
     return await run(agent([("read", LAMP)], tools=govern([read])))
+
+
+@case("a result too large for the gate")
+async def _(govern: Govern) -> Any:
+    async def grow(item: str) -> str:
+        """Grow an item."""
+        ran.append(item)
+        return "x" * TOO_LARGE
+
+    seen = await run(agent([("grow", LAMP)], tools=govern([grow])))
+    return [[len(text), is_error] for text, is_error in seen["told"]]
+
+
+@case(
+    "an argument too large for the gate, denied",
+    "nothing runs; the model is told why, as an error",
+)
+async def _(govern: Govern) -> Any:
+    async def keep(item: str) -> str:
+        """Keep an item."""
+        ran.append(len(item))
+        return f"kept {len(item)}"
+
+    large = {"item": "x" * TOO_LARGE}
+    own = await govern(StaticWorkbench([FunctionTool(keep, "Keep an item.")])).call_tool(
+        "keep", large
+    )
+    seen = await run(agent([("keep", large)], tools=govern([keep])))
+    return {"told": seen["told"], "of a workbench": [own.to_text(), own.is_error]}
 
 
 @case("a default that is another one each time", "the body gets the one that was judged")
@@ -912,7 +944,7 @@ async def _(govern: Govern) -> Any:
     if govern is governed:
         bind(gate, again)
         restored = AssistantAgent.load_component(made.dump_component())
-        bind(gate, RoundRobinGroupChat([restored]))
+        bind(gate, [RoundRobinGroupChat([restored])])
         seen += [await run(restored)]
     return seen
 

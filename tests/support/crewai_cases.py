@@ -45,12 +45,15 @@ from support.crewai_crews import (
     told,
 )
 from toolgate_client import ActionDenied, ActionHeld, Document, Result
-from toolgate_crewai import agoverned_call, fail_closed, govern_tools, governed_call
+from toolgate_crewai import agoverned_call, bind, fail_closed, govern_tools, governed_call
 
 warnings.simplefilter("ignore")
 
 
 # --- the matrix
+
+TOO_LARGE = 80_000
+"""More bytes than the gate takes in a message."""
 
 Govern = Callable[..., list[Any]]
 cases: dict[str, tuple[str, Callable[[Govern], Any]]] = {}
@@ -179,6 +182,30 @@ def _(govern: Govern, native: bool) -> Any:
         return Result(page, [Document(page)]) if govern is governed else page
 
     return crew(govern([read]), [("read", {"item": "lamp"})], native=native)
+
+
+@in_loops("a result too large for the gate")
+def _(govern: Govern, native: bool) -> Any:
+    @tool("grow")
+    def grow(item: str) -> str:
+        """Grow an item."""
+        ran.append(item)
+        return "x" * TOO_LARGE
+
+    seen = crew(govern([grow]), [("grow", {"item": "lamp"})], native=native)
+    return [[len(text) for text in seen["told"]], seen["answer"]]
+
+
+@in_loops("an argument too large for the gate, denied", "nothing runs; the model is told why")
+def _(govern: Govern, native: bool) -> Any:
+    @tool("keep")
+    def keep(item: str) -> str:
+        """Keep an item."""
+        ran.append(len(item))
+        return f"kept {len(item)}"
+
+    seen = crew(govern([keep]), [("keep", {"item": "x" * TOO_LARGE})], native=native)
+    return {"told": seen["told"], "answer": seen["answer"]}
 
 
 @in_loops("a crew that is awaited")
@@ -552,6 +579,30 @@ def _(govern: Govern, native: bool) -> Any:
     with Counting(config, launcher=launcher) as other:
         made = govern_tools(other, [named("gone")]) if govern is governed else [named("gone")]
     return crew(made, [("gone", {"item": "lamp"})], native=native)
+
+
+@in_loops("tools of a gate that has gone away, bound to another")
+def _(govern: Govern, native: bool) -> Any:
+    with Counting(config, launcher=launcher) as other:
+        made = [named("moved"), named("also")]
+        made = govern_tools(other, made) if govern is governed else made
+        if govern is governed:
+            refused = refusal(made[0])
+            assert "another gate, which is open" in refused
+    if govern is governed:
+        bind(gate, made[0])
+        bind(gate, made[1:])
+        assert "is not governed" in refusal(named("raw"))
+    return crew(made, [("moved", {"item": "lamp"})], [("also", {"item": "rug"})], native=native)
+
+
+def refusal(made: Any) -> str:
+    """Return why a tool cannot be bound."""
+    try:
+        bind(gate, made)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def raw(tools: list[Any], **options: Any) -> list[Any]:

@@ -38,7 +38,10 @@ LOOKS = 0.02
 
 
 def world(folder: Path, framework: str = "crewai") -> World:
-    """A deployment that holds payments, denies what is forbidden, and allows the rest."""
+    """A deployment that holds payments, denies what is forbidden, and allows the rest.
+
+    Its gate takes messages of 64 KiB.
+    """
     free = 'tool.name.startsWith("pay") || tool.name.startsWith("forbidden")'
     return World(
         folder,
@@ -46,6 +49,7 @@ def world(folder: Path, framework: str = "crewai") -> World:
         {**DENY, "tools": ["forbidden*"]},
         {**HOLD, "tools": ["pay*"], "approval": {"approvers": ["alice"], "edit": True}},
         agent={"id": "crew", "framework": framework},
+        limits={"max_message_bytes": 65_536},
     )
 
 

@@ -40,7 +40,15 @@ warnings.simplefilter("ignore")
 
 LAMP = {"item": "lamp"}
 
+TOO_LARGE = 80_000
+"""More bytes than the gate takes in a message."""
+
 cases: dict[str, tuple[str, bool, Callable[[Form], Any]]] = {}
+
+
+def statuses(messages: Any) -> list[tuple[str, str]]:
+    """Return what a model was told of its calls, and as what."""
+    return [(each["content"], each["status"]) for each in messages if "status" in each]
 
 
 def case(name: str, promise: str = "same", *, is_async: bool = False) -> Any:
@@ -322,7 +330,31 @@ def _(form: Form) -> Any:
     return form.ask([read], ("read", LAMP))
 
 
+@in_ways("an argument too large for the gate, denied", "it does not run; the model is told why")
+def _(form: Form) -> Any:
+    @tool
+    def keep(item: str) -> str:
+        """Keep an item."""
+        ran.append(len(item))
+        return f"kept {len(item)}"
+
+    ((said, status), *_) = statuses(form.ask([keep], ("keep", {"item": "x" * TOO_LARGE})))
+    return [said, status]
+
+
 # --- what a body returns
+
+
+@in_ways("a result too large for the gate")
+def _(form: Form) -> Any:
+    @tool
+    def grow(item: str) -> str:
+        """Grow an item."""
+        ran.append(item)
+        return "x" * TOO_LARGE
+
+    ((said, status), *_) = statuses(form.ask([grow], ("grow", LAMP)))
+    return [len(said), status]
 
 
 @in_ways("results: artifacts, blocks, lists, objects, messages, commands")

@@ -136,6 +136,7 @@ def _result_from_wire(raw: Mapping[str, Any], ran: Ran, error: ErrorInfo | None)
         "attempts": raw.get("attempts", 0),
         "replayed": replayed,
         "edited_args": raw.get("edited_args"),
+        "omitted": raw.get("omitted", False),
         "live": live,
         "exception": None if replayed or status not in _RAISED else exception,
     }

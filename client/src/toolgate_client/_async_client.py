@@ -192,7 +192,8 @@ class AsyncMethods:
         trust: Trust = "untrusted",
     ) -> list[str]:
         """As :meth:`observe`."""
-        return await _do(self._usable(), _requests.observe(text, source, trust))
+        gate = self._usable()
+        return await _do(gate, _requests.observe(gate, text, source, trust))
 
     async def aholds(self, status: str | None = None) -> list[Hold]:
         """As :meth:`holds`."""

@@ -260,7 +260,8 @@ class GateClient(PlanMethods, AsyncMethods):
         tells of what it has read with :class:`Result`.) ``untrusted`` content gives the session the
         label ``untrusted``. The journal keeps the digest of the text, its length and ``source``.
         """
-        return do(self._usable(), _requests.observe(text, source, trust))
+        gate = self._usable()
+        return do(gate, _requests.observe(gate, text, source, trust))
 
     def holds(self, status: str | None = None) -> list[Hold]:
         """The holds of this gate's journal, optionally of one ``status`` such as ``pending``."""

@@ -149,6 +149,7 @@ class _Result:
     attempts: int = 0
     replayed: bool = False
     edited_args: dict[str, Any] | None = None
+    omitted: bool = False
     live: bool = False
     exception: Exception | None = field(default=None, compare=False, repr=False)
 
@@ -294,7 +295,8 @@ class Outcome(_Result):
     call, to fail or as ``ToolSuspended``; it is not part of equality.
 
     ``edited_args`` are the arguments that an approver has put in the place of the proposed ones,
-    as the gate shows them; ``None``: nobody has.
+    as the gate shows them; ``None``: nobody has. ``omitted``: the result was too large to be
+    recorded; the recorded ``output`` is an object in its place that says so.
 
     ``duration_ms`` is in milliseconds. ``proposal`` is how the proposal stands that the resumed
     action belongs to; when the proposal itself was resumed, ``status`` sums it up: ``succeeded``

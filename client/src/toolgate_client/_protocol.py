@@ -27,6 +27,7 @@ from io import BytesIO
 from itertools import count
 
 from toolgate_client._encode import to_wire
+from toolgate_client._errors import ProtocolError
 from toolgate_client._mailbox import Mailbox, Run
 from toolgate_client._queue import Turns
 
@@ -100,6 +101,10 @@ class Core:
         self._pending: dict[int, Mailbox] = {}
         self._abandoned: dict[int, None] = {}
         self._greeting: Mailbox | None = None
+        # The digests that it needs take their time to import, while the gate's process starts.
+        from toolgate_client._omitted import shorter
+
+        self._shorter = shorter
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they were read."""
@@ -120,17 +125,14 @@ class Core:
     def request(self, box: Mailbox, method: str, params: Mapping[str, Any], what: str) -> None:
         """Send a request whose response, runs and end wake ``box``; ``what`` names it in errors.
 
-        Raises ``TypeError`` or ``ValueError``, with nothing sent, when it cannot be sent as JSON or
-        the gate would not take a message of that length.
+        Raises, with nothing sent, ``TypeError`` or ``ValueError`` when it cannot be sent as JSON,
+        and :class:`ProtocolError` when the gate would not take a message of that length.
         """
         box.id = self._newest = next(self._ids)
         head = b'"id":%d,"method":"%s","params":' % (box.id, method.encode())
         data = self._line(head, params, what)
-        if self.max_message_bytes is not None and len(data) > self.max_message_bytes:
-            raise ValueError(
-                f"{what} cannot be sent: {len(data)} bytes, and the gate takes at most "
-                f"{self.max_message_bytes} (limits.max_message_bytes in its config)"
-            )
+        if self._too_long(data):
+            raise self._too_large(what, data)
         box.counted = method in _COUNTED
         self._pending[box.id] = box
         self.outbox.append(Outgoing(data))
@@ -138,17 +140,20 @@ class Core:
     def reply(self, run: Run, output: Any, documents: Sequence[Mapping[str, str]] = ()) -> None:
         """Answer a run with its body's result, JSON or ``SUSPENDED``, and what the body has read.
 
-        Raises ``TypeError`` or ``ValueError`` like :meth:`request`; the run is not answered then.
+        Of what is too long for a message, the gate is told what fits. Raises ``TypeError``,
+        ``ValueError`` or :class:`ProtocolError` like :meth:`request`; the run is not answered then.
         """
         what = f"the result of tool {run.tool!r}"
         result = {"suspended": True} if output is SUSPENDED else {"output": output}
         result |= {"documents": documents} if documents else {}
-        data = self._line(b'"id":%d,"result":' % run.id, result, what)
-        if self.max_message_bytes is not None and len(data) > self.max_message_bytes:
-            raise ValueError(
-                f"{what} is too large: {len(data)} bytes, and the gate takes at most "
-                f"{self.max_message_bytes} (limits.max_message_bytes in its config)"
-            )
+        head = b'"id":%d,"result":' % run.id
+        data = self._line(head, result, what)
+        if self._too_long(data):
+            forms = (self._line(head, each, what) for each in self._shorter(result))
+            fits = next((line for line in forms if not self._too_long(line)), None)
+            if fits is None:
+                raise self._too_large(what, data)
+            data = fits
         self.outbox.append(Outgoing(data))
         run.answered = True
 
@@ -333,6 +338,16 @@ class Core:
                     box.stop_body(run)
 
     # --- pieces
+
+    def _too_long(self, data: bytes) -> bool:
+        return self.max_message_bytes is not None and len(data) > self.max_message_bytes
+
+    def _too_large(self, what: str, data: bytes) -> ProtocolError:
+        return ProtocolError(
+            f"{what} cannot be sent: {len(data)} bytes, and the gate takes at most "
+            f"{self.max_message_bytes} (limits.max_message_bytes in its config)",
+            code=TOO_LARGE,
+        )
 
     def _refuse(self, id: int, code: int, message: str, data: Any = None) -> None:
         error = {"code": code, "message": message}

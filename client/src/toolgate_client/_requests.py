@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _HOLDS_PAGE = 500
 _EVENTS_PAGE = 1000
+_ENVELOPE = 100
+"""More bytes than a request is longer than its parameters."""
 
 
 class Request:
@@ -149,11 +151,16 @@ def register_tool(
     return request, lambda result, ran: dict(result["contract"])
 
 
-def observe(text: str, source: str | None, trust: Trust) -> Asked[list[str]]:
-    """Tell of content that came into the session."""
+def observe(gate: Gate, text: str, source: str | None, trust: Trust) -> Asked[list[str]]:
+    """Tell of content that came into the session: by its digest, if it is too large to be sent."""
     from toolgate_client._documents import Document
+    from toolgate_client._encode import to_wire
+    from toolgate_client._omitted import without_text
 
-    params = Document(text, source, trust).to_wire()
+    params: dict[str, Any] = dict(Document(text, source, trust).to_wire())
+    longest = gate.core.max_message_bytes
+    if longest is not None and len(to_wire(params, "the observation")) > longest - _ENVELOPE:
+        params = without_text(params)
     request = Request("observe", params, "the observation", "list of labels")
     return request, lambda result, ran: [str(label) for label in result["labels"]]
 

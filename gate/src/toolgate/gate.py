@@ -15,14 +15,13 @@ from toolgate.errors import JournalError, JournalTampered, SchemaError
 from toolgate.ir import ActionProposal, CostTarget, ToolSchema
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.engine import ToolRun
-from toolgate.kernel.past import Document
 from toolgate.kernel.recording import Unrecorded
 from toolgate.kernel.result import ToolReply
 from toolgate.kernel.steps import KeyConflict
 from toolgate.kernel.telling import BeyondLog, Page
 from toolgate.kernel.tools import ToolConflict
 from toolgate.notices import Notices
-from toolgate.replies import tool_reply
+from toolgate.replies import content, tool_reply
 from toolgate.runtime import Runtime
 from toolgate.subscriptions import LOOK, MOST, Subscriptions, TooManySubscriptions
 from toolgate.wire.codec import JSON_RPC, Codec
@@ -34,7 +33,6 @@ from toolgate.wire.params import (
     Events,
     Govern,
     Holds,
-    Observe,
     Optimize,
     Propose,
     Rank,
@@ -295,9 +293,7 @@ class Gate:
 
     async def _observe(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         self._refuse_when_closing()
-        asked = read_params(Observe, params)
-        document = Document(asked.text, asked.source, asked.trust)
-        return {"labels": list(await self.runtime.observe(document))}
+        return {"labels": list(await self.runtime.observe(content(params)))}
 
     async def _state(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(State, params)

@@ -247,6 +247,8 @@ class Outcome:
     """How the action's proposal stands, when it was brought on with the action."""
     edited_args: dict[str, JSONValue] | None = None
     """The arguments that an approver has put in the place of the caller's; ``None``: nobody has."""
+    omitted: bool = False
+    """The result was too large to be told; ``output`` says so in its place."""
 
     def to_json(self) -> dict[str, JSONValue]:
         """Return the wire's shape: optional fields are left out, never null.
@@ -265,6 +267,8 @@ class Outcome:
         }
         if self.status is ActionStatus.SUCCEEDED:
             shape["output"] = self.output
+        if self.omitted:
+            shape["omitted"] = True
         if self.error is not None:
             shape["error"] = self.error.to_json()
         if self.hold is not None:

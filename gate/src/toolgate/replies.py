@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel.past import Document
+from toolgate.kernel.past import Content, DigestedDocument, Document
 from toolgate.kernel.result import ToolError, ToolLost, ToolOutput, ToolReply, ToolSuspended
 from toolgate.wire.messages import Reply, RPCError
-from toolgate.wire.params import Observe, bad_params, read_params
+from toolgate.wire.params import Observe, ObserveDigest, bad_params, read_params
 
 
 def tool_reply(reply: Reply | None) -> ToolReply:
@@ -28,22 +28,29 @@ def tool_reply(reply: Reply | None) -> ToolReply:
     sent = reply.result.get("documents")
     try:
         documents = () if sent is None else _documents(sent)
-        return (
-            ToolSuspended(documents) if suspended else ToolOutput(reply.result["output"], documents)
-        )
+        if suspended:
+            return ToolSuspended(documents)
+        omitted = reply.result.get("omitted") is True
+        return ToolOutput(reply.result["output"], documents, omitted)
     except RPCError as error:
         told = f"the client's reply to run_tool has wrong documents: {error.message}"
         return ToolError(told, "ProtocolError")
 
 
-def _documents(sent: JSONValue) -> tuple[Document, ...]:
+def content(sent: JSONValue, *where: str) -> Content:
+    """Return content that a client tells of, at ``where`` in what it sent.
+
+    Raises :class:`RPCError` for what is none.
+    """
+    if isinstance(sent, dict) and "text" not in sent and "digest" in sent:
+        told = read_params(ObserveDigest, sent, *where)
+        return DigestedDocument(told.digest, told.length, told.source, told.trust)
+    read = read_params(Observe, sent, *where)
+    return Document(read.text, read.source, read.trust)
+
+
+def _documents(sent: JSONValue) -> tuple[Content, ...]:
     """Return what a body has read; raises :class:`RPCError`."""
     if not isinstance(sent, list):
         raise bad_params(["documents: must be a list"])
-    return tuple(
-        [
-            Document(read.text, read.source, read.trust)
-            for place, item in enumerate(sent)
-            for read in (read_params(Observe, item, "documents", str(place)),)
-        ]
-    )
+    return tuple([content(item, "documents", str(place)) for place, item in enumerate(sent)])

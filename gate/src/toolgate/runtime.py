@@ -27,7 +27,7 @@ from toolgate.kernel.allowance import Allowance
 from toolgate.kernel.capabilities import Capabilities
 from toolgate.kernel.engine import Engine, RequestId, ToolRunner
 from toolgate.kernel.judge import Judge
-from toolgate.kernel.past import Document
+from toolgate.kernel.past import Content
 from toolgate.kernel.places import proposal_uid
 from toolgate.kernel.plan_steps import PlanSteps
 from toolgate.kernel.plans import Plans
@@ -217,7 +217,7 @@ class Runtime:
             await self._take_over(reader.action(uid))
         return outcome
 
-    async def observe(self, document: Document) -> list[str]:
+    async def observe(self, document: Content) -> list[str]:
         """Journal content that came into the session, and return the labels it has then."""
         session = self.session.session
 

@@ -131,6 +131,15 @@ class TestKinds:
         assert len(observed["ran"]) == 1
 
 
+def test_a_model_is_told_that_its_arguments_are_too_large(seen: Seen) -> None:
+    observed = governed(seen, "an argument too large for the gate, denied")
+    for text, is_error in (*observed["seen"]["told"], observed["seen"]["of a workbench"]):
+        assert "the gate takes at most 65536 (limits.max_message_bytes" in text
+        assert text.endswith("[invalid_arguments]")
+        assert is_error is True
+    assert observed["ran"] == []
+
+
 def test_what_cannot_be_governed_is_denied(seen: Seen) -> None:
     same_name = governed(seen, "two workbenches with one tool's name")
     assert same_name["ran"] == [["fetch", {"item": "lamp"}, None, "NoneType"]]

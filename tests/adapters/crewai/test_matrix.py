@@ -84,6 +84,13 @@ def test_a_call_denied_beside_others_stops_it_alone(seen: Seen) -> None:
     assert governed["ran"] == [["rug", 10]]
 
 
+def test_a_model_is_told_that_its_arguments_are_too_large(seen: Seen) -> None:
+    _, governed = made(seen, "an argument too large for the gate, denied, native")
+    assert "the gate takes at most 65536 (limits.max_message_bytes" in told(governed)
+    assert "invalid_arguments" in told(governed)
+    assert governed["ran"] == []
+
+
 LOOPS = ("native", "ReAct")
 
 

@@ -108,6 +108,15 @@ def test_a_denial_reaches_the_model_and_nothing_runs(seen: Seen, way: str) -> No
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_model_is_told_that_its_arguments_are_too_large(seen: Seen, way: str) -> None:
+    for each in governed(seen[f"an argument too large for the gate, denied, {way}"]):
+        [text, status] = each["seen"]
+        assert "the gate takes at most 65536 (limits.max_message_bytes" in text
+        assert text.endswith("[invalid_arguments]")
+        assert (status, each["ran"]) == ("error", [])
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_on_denied_words_or_raises(seen: Seen, way: str) -> None:
     for each in governed(seen[f"denied, worded by on_denied, {way}"]):
         assert "No: the rule says no." in messages(each)

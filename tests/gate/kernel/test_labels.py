@@ -297,6 +297,23 @@ async def test_untrusted_document_labels_the_session_and_its_text_is_not_kept(
     assert problem(tmp_path) is None
 
 
+@pytest.mark.parametrize("by", ["a body", "observe"])
+async def test_document_may_be_told_by_its_digest_alone(tmp_path: Path, by: str) -> None:
+    page = {"digest": f"sha256:{'a' * 64}", "length": 5 << 20, "source": "https://evil.example"}
+    async with Driver(tmp_path, wary()) as gate:
+        await tools(gate, "step")
+        if by == "observe":
+            assert await gate.request("observe", **page) == {"labels": ["untrusted"]}
+        else:
+            stepping = gate.send("govern", tool="step", args={})
+            run = await asyncio.wait_for(gate.runs.get(), 5)
+            gate.answer(run, "read", documents=[page])
+            assert (await stepping)["output"] == "read"
+        assert (await gate.govern("send_mail"))["status"] == "held"
+        assert told(gate, "observation.recorded") == [{**page, "trust": "untrusted"}]
+    assert problem(tmp_path) is None
+
+
 async def test_trusted_document_labels_nothing(tmp_path: Path) -> None:
     async with Driver(tmp_path, wary()) as gate:
         await tools(gate, "step")
@@ -331,6 +348,9 @@ async def test_document_of_an_attempt_that_was_of_no_use_counts_too(tmp_path: Pa
         ([PAGE, {"text": 7}], "documents.1.text: must be a"),
         ([{"text": "x", "trust": "a bit"}], "documents.0.trust"),
         ([{"text": "x", "source": 7}], "documents.0.source"),
+        ([{"digest": "sha256:1", "length": 1}], "documents.0.digest"),
+        ([{"digest": f"sha256:{'0' * 64}"}], "documents.0.length: is required"),
+        ([{"digest": f"sha256:{'0' * 64}", "length": -1}], "documents.0.length"),
     ],
 )
 async def test_reply_with_wrong_documents_is_a_failure_of_the_body(

@@ -10,7 +10,7 @@ from autogen_agentchat.messages import TextMessage
 from toolgate_autogen._registry import body_of
 from toolgate_client import ActionDenied, ActionHeld, GateClient, Hold, Outcome
 from toolgate_client._adapting.calls import error_of
-from toolgate_client._adapting.messages import describe, of_edit
+from toolgate_client._adapting.messages import describe, of_edit, recorded_output
 
 
 async def message_of(gate: GateClient, uid: str, wait: float | None, source: str) -> TextMessage:
@@ -25,7 +25,8 @@ async def message_of(gate: GateClient, uid: str, wait: float | None, source: str
         reason = outcome.error.message
         raise ActionDenied(reason, kind="unknown_action", reason=reason, uid=uid, outcome=outcome)
     if outcome.succeeded:
-        shown = _text(outcome.output) if body is None else body.shown(outcome.output, outcome.live)
+        output = outcome.output if outcome.live else recorded_output(outcome)
+        shown = _text(output) if body is None else body.shown(output, outcome.live)
         approved = " was approved, and" if hold is not None else ""
         content = f"{tool}{approved} has run. Its result: {shown}"
     else:

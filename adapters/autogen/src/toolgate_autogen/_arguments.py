@@ -17,7 +17,12 @@ from pydantic_core import to_jsonable_python
 
 from toolgate_client._adapting.arguments import SchemaArguments
 from toolgate_client._adapting.edits import EditRefused
-from toolgate_client._adapting.jsonvalues import canonical, same_json, without_formats
+from toolgate_client._adapting.jsonvalues import (
+    canonical,
+    check_sendable,
+    same_json,
+    without_formats,
+)
 
 
 class ToolArguments:
@@ -69,6 +74,7 @@ class ToolArguments:
     def to_json(self, live: BaseModel) -> dict[str, Any]:
         """Return validated arguments as the JSON that the gate judges."""
         proposed = self._by_schema(live).propose(_values(live))
+        check_sendable(proposed)
         parsed: dict[str, Any] = json.loads(canonical(proposed))
         return parsed
 

@@ -26,7 +26,12 @@ from toolgate_autogen._results import Reported, checked, error_result, record, r
 from toolgate_autogen._streams import Emit, last_of, stream
 from toolgate_client import ActionDenied, GateClient, GateError, ProtocolError
 from toolgate_client._adapting.calls import not_json
-from toolgate_client._adapting.jsonvalues import canonical, same_json, without_formats
+from toolgate_client._adapting.jsonvalues import (
+    canonical,
+    check_sendable,
+    same_json,
+    without_formats,
+)
 from toolgate_client._adapting.messages import of_edit
 
 W = TypeVar("W", bound="GovernedWorkbench")
@@ -230,7 +235,9 @@ class GovernedWorkbench(Workbench, Component[GovernedWorkbenchConfig]):
             error = ActionDenied(reason, kind="invalid_arguments", reason=reason)
             raise self._governance.refused(name, error, call_id)
         try:
-            proposed: dict[str, Any] = json.loads(canonical(dict(arguments or {})))
+            given = dict(arguments or {})
+            check_sendable(given)
+            proposed: dict[str, Any] = json.loads(canonical(given))
         except (TypeError, ValueError) as error:
             raise self._governance.refused(name, not_json(error), call_id) from None
         return proposed

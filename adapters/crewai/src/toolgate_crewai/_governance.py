@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from toolgate_client import GateClient, GateError
 from toolgate_client._adapting.calls import Call, NoResult, not_json
 from toolgate_client._adapting.edits import EditRefused
-from toolgate_client._adapting.jsonvalues import canonical, same_json
+from toolgate_client._adapting.jsonvalues import check_sendable, same_json
 from toolgate_client._adapting.options import OnDenied
 from toolgate_crewai._arguments import ToolArguments
 from toolgate_crewai._failures import denied, raised
@@ -78,7 +78,7 @@ class Governance:
         named = arguments.named(args, kwargs)
         try:
             proposed = arguments.to_json(named)
-            canonical(proposed)
+            check_sendable(proposed)
         except (TypeError, ValueError) as error:
             raise NoResult(not_json(error)) from error
 

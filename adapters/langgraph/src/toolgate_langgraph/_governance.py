@@ -17,7 +17,7 @@ from pydantic.v1 import ValidationError as ValidationErrorV1
 from toolgate_client import GateClient, GateClosed, GateError
 from toolgate_client._adapting.calls import NoResult, not_json
 from toolgate_client._adapting.edits import EditRefused
-from toolgate_client._adapting.jsonvalues import canonical, same_json
+from toolgate_client._adapting.jsonvalues import check_sendable, same_json
 from toolgate_client._adapting.messages import details_of, explain, own_words
 from toolgate_client._adapting.options import OnDenied
 from toolgate_langgraph._arguments import ToolArguments
@@ -131,7 +131,7 @@ class Governance:
         visible = arguments.visible(named)
         try:
             proposed = arguments.to_json(visible)
-            canonical(proposed)
+            check_sendable(proposed)
         except (TypeError, ValueError) as error:
             raise NoResult(not_json(error)) from error
 

@@ -19,10 +19,13 @@ from toolgate_client import (
     GateClient,
     GateError,
     Outcome,
+    ProtocolError,
     Result,
     ToolSuspended,
 )
 from toolgate_client._adapting.edits import EditRefused
+from toolgate_client._adapting.messages import recorded_output
+from toolgate_client._protocol import TOO_LARGE
 
 T = TypeVar("T")
 
@@ -112,8 +115,9 @@ class Call:
         """Govern the call and return what its body returned, in this thread.
 
         Raises what the body raised, and else :class:`NoResult`: with ``ActionDenied`` when the call
-        did not run, ``ActionHeld`` when it waits, ``ActionFailed`` when it ran and has no result,
-        ``GateClosed`` or ``ProtocolError`` when the gate could not be asked.
+        did not run (no message may hold its arguments, too), ``ActionHeld`` when it waits,
+        ``ActionFailed`` when it ran and has no result, ``GateClosed`` or ``ProtocolError`` when the
+        gate could not be asked.
         """
         return take(self._steps(None if self.body is None else Entered(self.body, self)))
 
@@ -197,7 +201,7 @@ class Call:
                 outcome = yield from self.settle(outcome, body)
         except GateError as error:
             if body is None or not body.entered:
-                raise NoResult(error) from error
+                raise NoResult(_too_large(error) or error) from error
             # The gate went away under a running body; nobody has recorded how it ended.
             reason = "the gate could not record how it ended"
             doubt = ActionFailed(reason, kind="in_doubt", reason=reason)
@@ -209,7 +213,7 @@ class Call:
         if outcome.succeeded:
             value = outcome.output
             if body is not None:
-                value = body.value if outcome.live else self.restore(value)
+                value = body.value if outcome.live else self.restore(recorded_output(outcome))
             return self.deliver(outcome, value)
         exception = outcome.exception
         if body is not None and body.stopped is not None and isinstance(exception, ToolSuspended):
@@ -307,6 +311,13 @@ def _refused(refused: EditRefused, outcome: Outcome) -> ActionDenied:
         hold=outcome.hold,
         outcome=outcome,
     )
+
+
+def _too_large(error: GateError) -> ActionDenied | None:
+    """Return the denial of a call that no message to the gate can hold, if it is one."""
+    if not isinstance(error, ProtocolError) or error.code != TOO_LARGE:
+        return None
+    return ActionDenied(str(error), kind="invalid_arguments", reason=str(error))
 
 
 def not_json(error: Exception) -> ActionDenied:

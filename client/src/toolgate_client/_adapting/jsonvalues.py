@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
+
+from toolgate_client._encode import to_wire
 
 _SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 
@@ -17,6 +20,14 @@ def canonical(value: Any) -> bytes:
         value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
     )
     return text.encode()
+
+
+def check_sendable(args: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` or ``TypeError`` for arguments that no message to a gate can carry.
+
+    That is what is not JSON, and what is nested too deeply; their size is not looked at.
+    """
+    to_wire({"args": args}, "the call")
 
 
 def same_json(one: Any, other: Any) -> bool:

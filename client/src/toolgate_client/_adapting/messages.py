@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from toolgate_client import ActionError, ActionFailed, GateClosed, GateError
+from toolgate_client import ActionError, ActionFailed, GateClosed, GateError, Outcome
 from toolgate_client._adapting.options import OnDenied
 
 _SETTLED = "Do not repeat this call; choose another way or tell the user."
@@ -80,6 +80,17 @@ def of_edit(args: Mapping[str, Any]) -> str:
     """Return what a model is told of a call that a person has changed before approving it."""
     text = json.dumps(args, ensure_ascii=False)
     return f"[A person changed the arguments before approving this call. It ran with: {text}]"
+
+
+def recorded_output(outcome: Outcome) -> Any:
+    """Return the recorded output of a call; of one that was omitted a text that says so.
+
+    A text is what every framework shows a model as it is.
+    """
+    if not outcome.omitted:
+        return outcome.output
+    text = json.dumps(outcome.output, ensure_ascii=False)
+    return f"[The call has succeeded. Its result cannot be shown again: {text}]"
 
 
 def own_words(on_denied: OnDenied, error: GateError) -> str | None:

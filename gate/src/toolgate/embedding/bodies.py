@@ -139,15 +139,16 @@ def _reply(body: _Body) -> ToolReply:
     if error is not None:
         return ToolError(_said(error), type(error).__name__)
     documents: tuple[Document, ...] = ()
+    omitted = False
     try:
         if isinstance(result, ToolSuspended):
             return ToolSuspended(tuple(map(own_document, result.documents)))
         if isinstance(result, ToolOutput):
             documents = tuple(map(own_document, result.documents))
-            result = result.output
+            result, omitted = result.output, result.omitted is True
         # As deep in an array as the journal keeps it in an event: what passes can be recorded.
         (output,) = own_json([result])
-        return ToolOutput(output, documents)
+        return ToolOutput(output, documents, omitted)
     except JSONError as wrong:
         # The body ran, and would return the same again.
         return ToolError(f"{tool} returned no JSON value: {wrong}", "TypeError", retryable=False)

@@ -16,7 +16,7 @@ from toolgate import jsonvalue
 from toolgate.errors import ToolgateError
 from toolgate.ir import ActionProposal
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel.past import Document
+from toolgate.kernel.past import Content, Document
 from toolgate.wire.params import Observe, problems_of
 
 M = TypeVar("M", bound=BaseModel)
@@ -68,7 +68,7 @@ def own_json(value: JSONValue) -> JSONValue:
     return jsonvalue.parse(jsonvalue.canonical(value))
 
 
-def own_document(document: Document) -> Document:
+def own_document(document: Content) -> Document:
     """Return a copy; raises :class:`InvalidInput` when it is none."""
     if not isinstance(document, Document):
         raise InvalidInput(["document: is no Document"])

@@ -252,6 +252,8 @@ class Ledger:
             data["duration_ms"] = duration_ms
         if end.status is ActionStatus.SUCCEEDED:
             data["output"] = end.output
+        if end.omitted:
+            data["omitted"] = True
         if remembered:
             data[REMEMBERED] = True
         if end.error is not None:

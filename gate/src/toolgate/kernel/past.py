@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -52,6 +52,29 @@ class Document:
     text: str
     source: str | None = None
     trust: Literal["untrusted", "trusted"] = "untrusted"
+
+    @property
+    def digest(self) -> str:
+        """The digest of the text's UTF-8, as the journal has it."""
+        return "sha256:" + hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def length(self) -> int:
+        """The length of the text's UTF-8, in bytes."""
+        return len(self.text.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class DigestedDocument:
+    """A document whose text stayed where it was read; ``digest`` and ``length`` are told of it."""
+
+    digest: str
+    length: int
+    source: str | None = None
+    trust: Literal["untrusted", "trusted"] = "untrusted"
+
+
+Content: TypeAlias = Document | DigestedDocument
 
 
 class Past:
@@ -175,11 +198,14 @@ def add_labels(
         tx.add_label(session, label, source, action)
 
 
-def observe(tx: Transaction, session: str, document: Document, action: str | None = None) -> None:
+def observe(tx: Transaction, session: str, document: Content, action: str | None = None) -> None:
     """Journal that content came into a session, by its digest; untrusted content labels it."""
-    text = document.text.encode()
-    digest = "sha256:" + hashlib.sha256(text).hexdigest()
-    data: dict[str, JSONValue] = {"digest": digest, "length": len(text), "trust": document.trust}
+    digest = document.digest
+    data: dict[str, JSONValue] = {
+        "digest": digest,
+        "length": document.length,
+        "trust": document.trust,
+    }
     if document.source is not None:
         data["source"] = document.source
     tx.append(EventKind.OBSERVATION_RECORDED, data, session=session, action=action)
@@ -191,7 +217,7 @@ def take_in(
     tx: Transaction,
     record: ActionRecord,
     emits: Iterable[str],
-    documents: Iterable[Document] = (),
+    documents: Iterable[Content] = (),
 ) -> None:
     """Take what a body has brought into its session; the action's own last event comes after."""
     for document in documents:

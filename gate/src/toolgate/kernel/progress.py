@@ -63,7 +63,8 @@ class Progress:
         """The actions that the journal knows already."""
         self.cancelled = False
         self.rolled_back = False
-        self._succeeded: dict[str, JSONValue] = {}
+        self._succeeded: set[str] = set()
+        self._outputs: dict[str, JSONValue] = {}
         self._times: dict[str, int] = {}
         self.stopped = False
         """Whether a body has stopped itself since this run took the proposal up."""
@@ -95,7 +96,9 @@ class Progress:
             self.outcomes[name] = dataclasses.replace(outcome, hold=None)
         self.schedule.settle(name)
         if outcome.status is ActionStatus.SUCCEEDED:
-            self._succeeded[name] = outcome.output
+            self._succeeded.add(name)
+            if not outcome.omitted:
+                self._outputs[name] = outcome.output
             if self.actions[name].type is not ActionType.TOOL_CALL:
                 self.room.take(outcome.output)
         if outcome.error is not None and outcome.error.kind is OutcomeKind.BUDGET_EXCEEDED:
@@ -122,8 +125,8 @@ class Progress:
         return any(self._stands(name, (ActionStatus.EXECUTING,)) for name in self.outcomes)
 
     def outputs(self) -> dict[str, JSONValue]:
-        """Return the outputs of the actions that have succeeded."""
-        return self._succeeded
+        """Return the outputs of the actions that have succeeded, but for the omitted ones."""
+        return self._outputs
 
     def no_room(self, name: str) -> OutcomeError | None:
         """Return why an action cannot read more of the session's state into its proposal."""

@@ -316,6 +316,7 @@ def recall(reader: Reader, record: ActionRecord) -> Outcome:
         replayed=True,
         state_changes=data.get("state_changes") or {},
         edited_args=edited_args(reader, record),
+        omitted=data.get("omitted", False),
     )
 
 

@@ -1,9 +1,9 @@
 """What an execution came to. Pure.
 
 An output must be JSON (the wire has seen to that) and match ``returns`` where the tool declares
-it; a body that failed, that the client lost, or that ran out of time, each has its kind. Where
-nobody can know whether the body had its effect, the action is in doubt, and is never run again on
-its own.
+it, which one that is too large to be told does not. A body that failed, that the client lost, or
+that ran out of time, each has its kind. Where nobody can know whether the body had its effect, the
+action is in doubt, and is never run again on its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from toolgate.ir import Action, ActionStatus, FailureBehavior, OutcomeError, OutcomeKind
 from toolgate.jsonvalue import JSONValue
-from toolgate.kernel.past import Document
+from toolgate.kernel.past import Content
 from toolgate.kernel.redaction import Redaction
 from toolgate.kernel.tools import RegisteredTool
 from toolgate.plan import effects
@@ -22,10 +22,14 @@ from toolgate.plan import effects
 
 @dataclass(frozen=True, slots=True)
 class ToolOutput:
-    """The body returned; ``documents`` are what it has read."""
+    """The body returned; ``documents`` are what it has read.
+
+    ``omitted``: its result was too large to be told, and ``output`` says so in its place.
+    """
 
     output: JSONValue
-    documents: tuple[Document, ...] = ()
+    documents: tuple[Content, ...] = ()
+    omitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class ToolError:
 class ToolSuspended:
     """The body has stopped itself, to be entered again; ``documents`` are what it has read."""
 
-    documents: tuple[Document, ...] = ()
+    documents: tuple[Content, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +73,15 @@ ToolReply: TypeAlias = ToolOutput | ToolError | ToolSuspended | ToolTimeout | To
 class Ending(NamedTuple):
     """How an action ended, or that it is in doubt; ``documents`` are what its body has read.
 
+    ``omitted``: its result was too large to be told, and ``output`` says so in its place.
     ``proposed``: it has not ended, it is to be entered again (:mod:`toolgate.kernel.reentry`).
     """
 
     status: ActionStatus
     output: JSONValue = None
     error: OutcomeError | None = None
-    documents: tuple[Document, ...] = ()
+    documents: tuple[Content, ...] = ()
+    omitted: bool = False
 
 
 CANCELLED: Final = Ending(
@@ -89,10 +95,18 @@ def ending(tool: RegisteredTool, reply: ToolReply, redaction: Redaction | None =
     """Judge what came back from a tool's body; its error tells nothing of redacted arguments."""
     name = tool.declared.name
     match reply:
-        case ToolOutput(output, documents):
+        case ToolOutput(documents=documents, omitted=True) if tool.returns is not None:
+            refused = _failed(
+                OutcomeKind.INVALID_RESULT,
+                f"{name} ran, and what it returned is too large to be told, so that nobody can "
+                "check it against what it declares",
+                {},
+            )
+            return refused._replace(documents=documents)
+        case ToolOutput(output, documents, omitted):
             problems = tool.result_problems(output)
             if not problems:
-                return Ending(ActionStatus.SUCCEEDED, output, documents=documents)
+                return Ending(ActionStatus.SUCCEEDED, output, documents=documents, omitted=omitted)
             listed = "; ".join(f"{p.pointer or '/'}: {p.message}" for p in problems)
             refused = _failed(
                 OutcomeKind.INVALID_RESULT,

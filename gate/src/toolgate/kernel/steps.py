@@ -246,7 +246,10 @@ class Steps:
         if end.status is ActionStatus.PROPOSED:
             self.allowance.took(tx, claim.record.session, duration_ms, usage)
             return self.reentry.suspend(tx, claim, duration_ms)
-        remembered = succeeded and self.allowance.remembers(claim.call, claim.tool)
+        # Of an omitted result nothing is there that a repeat could be given: that runs again.
+        remembered = (
+            succeeded and not end.omitted and self.allowance.remembers(claim.call, claim.tool)
+        )
         record = self.ledger.end(tx, claim.record, end, duration_ms, changes, remembered=remembered)
         if remembered:
             self.ledger.remember(tx, record, claim.call.content)
@@ -262,6 +265,7 @@ class Steps:
             attempts=claim.record.attempts,
             state_changes=changes,
             edited_args=claim.edited_args,
+            omitted=end.omitted,
         )
 
     def fail(

@@ -16,6 +16,9 @@ from toolgate.wire.messages import ErrorCode, RPCError
 
 M = TypeVar("M", bound=BaseModel)
 
+_LARGEST_INTEGER = 2**53 - 1
+"""Up to here every reader of JSON reads the same integer."""
+
 
 class Params(BaseModel):
     """Parameters of a method. What this version does not know is ignored: the wire may grow."""
@@ -53,6 +56,15 @@ class Observe(Params):
     """Tell of content that came into the session. A body's documents have this form too."""
 
     text: str
+    source: str | None = None
+    trust: Literal["untrusted", "trusted"] = "untrusted"
+
+
+class ObserveDigest(Params):
+    """Tell of content that stays where it is, because its text is too large for a message."""
+
+    digest: Annotated[str, Field(pattern=r"\Asha256:[0-9a-f]{64}\z")]
+    length: Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
     source: str | None = None
     trust: Literal["untrusted", "trusted"] = "untrusted"
 
