@@ -97,7 +97,7 @@ async def until_refused(gate: Driver) -> RPCError:
 
 def anchor(folder: Path) -> Path:
     """Return where the anchor is."""
-    return folder / ".toolgate/journal.key.anchor"
+    return folder / ".toolgate/journal.db.anchor"
 
 
 def sql(folder: Path, statement: str, *values: Any) -> list[Any]:
@@ -488,6 +488,19 @@ async def test_anchor_of_another_journal_is_refused(tmp_path: Path) -> None:
         await lived(tmp_path / name, 1)
     shutil.copy(anchor(tmp_path / "one"), anchor(tmp_path / "two"))
     await refused(tmp_path / "two", JournalTampered, "is another journal's")
+
+
+async def test_journals_that_share_a_folder_and_its_key_have_an_anchor_each(
+    tmp_path: Path,
+) -> None:
+    for name in ("one", "two", "one"):
+        journal = {"journal": f"sqlite:///{name}.db"}
+        async with Driver(tmp_path, {**deployment(), **journal}) as gate:
+            await gate.govern("plain", {"n": 1})
+    assert {file.name for file in (tmp_path / ".toolgate").glob("*.anchor")} == {
+        "one.db.anchor",
+        "two.db.anchor",
+    }
 
 
 async def test_two_journals_cannot_grow_one_anchor(tmp_path: Path) -> None:

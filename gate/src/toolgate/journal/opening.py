@@ -54,7 +54,8 @@ def open_journal(config: GateConfig, tell: Callable[[str], None] = _log.warning)
 def anchor_path(config: GateConfig) -> Path | None:
     """Return where a deployment's anchor is; ``None``: it has none.
 
-    Where the config does not say, it is beside a key that is a file.
+    Where the config does not say, it is beside a key that is a file, by the journal's name: configs
+    that share a folder share a key.
     """
     if isinstance(config.journal, MemoryJournal):
         return None
@@ -62,7 +63,7 @@ def anchor_path(config: GateConfig) -> Path | None:
         case AnchorFile(path), _:
             return path
         case None, FileKey(path):
-            return path.with_name(f"{path.name}.anchor")
+            return path.with_name(f"{config.journal.path.name}.anchor")
     return None
 
 
