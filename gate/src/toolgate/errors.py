@@ -44,6 +44,14 @@ class JournalUnavailable(JournalError):
     """The store cannot be read or written now (full disk, lock held too long, read-only file)."""
 
 
+class Unanchored(JournalUnavailable):
+    """Nothing new may begin, because it could be forgotten: the anchor is not written."""
+
+
+class AnchorDamaged(JournalError):
+    """The file where the journal's anchor should be is none, or cannot be read as one."""
+
+
 class JournalTampered(JournalError):
     """A stored row does not verify under the journal key; nothing was done on its word."""
 

@@ -13,6 +13,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,13 +25,16 @@ from typer.testing import CliRunner
 
 from support.doubts import doubted, settle
 from support.driver import Driver
-from support.logged import events, journaled
+from support.logged import events, journaled, kinds
 from support.people import ALICE, BOB, config
 from support.plans import call, propose, sent, write
 from toolgate.cli.app import app
 from toolgate.desk import Desk
-from toolgate.errors import JournalError, JournalTampered
+from toolgate.errors import JournalError, JournalTampered, JournalUnavailable
+from toolgate.journal import anchoring
 from toolgate.journal.anchor import Anchor, Log
+from toolgate.journal.events import EventKind
+from toolgate.journal.memory import Memory
 from toolgate.journal.opening import anchor_path, inspect_journal, read_anchor
 from toolgate.journal.verify import verify
 from toolgate.wire.messages import RPCError
@@ -527,13 +531,18 @@ async def test_journal_of_an_older_program_gets_an_anchor_at_its_next_start(
 
 
 async def test_start_that_made_an_anchor_because_an_earlier_one_was_hidden_is_found(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await lived(tmp_path, 1, journal_anchor="none")
     await lived(tmp_path, 2)
     anchor(tmp_path).unlink()
     hidden = "json_extract(data, '$.anchor') = 'made'"
     sql(tmp_path, f"UPDATE event SET kind = 'x' WHERE kind = 'run.started' AND {hidden}")
+    with pytest.raises(JournalTampered, match="does not verify"):
+        await lived(tmp_path, 3)
+    anchor(tmp_path).unlink()
+    # In a log that is longer than what a first anchor is made from.
+    monkeypatch.setattr(anchoring, "MOST", 1)
     await lived(tmp_path, 3)
     sql(tmp_path, "UPDATE event SET kind = 'run.started' WHERE kind = 'x'")
     assert "made the journal's anchor, and an earlier run had one" in problem(tmp_path)
@@ -591,14 +600,19 @@ def test_mark_only_grows(tmp_path: Path) -> None:
     one.make()
     assert two.open()
     mark = ("action", "u", "")
-    one.write([(mark, 7)], Log(b"f", 9, b"h"))
-    two.write([(mark, 5), (("key", "k\0", ""), 3)], Log(b"f", 8, b"g"))
+    nine = Log(b"f", 9, b"h")
+    assert one.write([(mark, 7)], nine, None)
+    assert two.write([(mark, 5), (("key", "k\0", ""), 3)], Log(b"f", 8, b"g"), None)
     assert (one.last(mark), one.last(("key", "k\0", "")), one.last(("key", "k", ""))) == (7, 3, 0)
-    assert one.log() == two.log() == Log(b"f", 9, b"h")
+    assert one.log() == two.log() == nine
     with one.view():
-        two.write([(mark, 11)], Log(b"f", 12, b"i"))
+        assert two.write([(mark, 11)], Log(b"f", 12, b"i"), nine)
         assert one.last(mark) == 7
     assert one.last(mark) == one.highest() == 11
+    # Another gate has moved the place on since it was looked at: what lies between was not seen.
+    assert not one.write([(mark, 13)], Log(b"f", 14, b"j"), nine)
+    assert one.log() == Log(b"f", 12, b"i")
+    assert one.last(mark) == 13
     one.close()
     two.close()
 
@@ -664,3 +678,361 @@ async def test_disk_that_loses_all_that_was_not_synced_leaves_no_journal_behind_
         pass
     assert lost, "nothing was ever lost: the test tests nothing"
     assert problem(tmp_path) == ""
+
+
+def marked(folder: Path, kind: str, name: str) -> int:
+    """Return the mark of a thing as it is in the file."""
+    with sqlite3.connect(anchor(folder)) as db:
+        found = db.execute(
+            "SELECT ifnull(max(seq), 0) FROM mark WHERE kind = ? AND name = ?", (kind, name)
+        ).fetchone()[0]
+    db.close()
+    return int(found)
+
+
+def place(folder: Path, uid: str) -> int:
+    """Return where the log of an action ends."""
+    return int(sql(folder, "SELECT max(seq) FROM event WHERE action = ?", uid)[0][0])
+
+
+async def ready_to_pay(gate: Driver, folder: Path) -> str:
+    """Have a call approved that nobody has resumed, and return its uid."""
+    uid: str = (await gate.govern("pay", {"n": 1}))["uid"]
+    gate.approve(uid, ALICE, folder)
+    return uid
+
+
+def unwritable(*args: Any) -> bool:
+    """Fail as a full disk makes it."""
+    raise JournalUnavailable("the disk is full")
+
+
+async def test_living_gate_sees_what_a_killed_one_did_before_its_place_moves_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Driver(tmp_path, deployment()) as lives:
+        await tools(lives)
+        async with Driver(tmp_path, deployment()) as killed:
+            await tools(killed)
+            uid = await ready_to_pay(killed, tmp_path)
+            await written(killed)
+            before = Store.of(tmp_path)
+            await killed.request("resume", uid=uid)
+            # Its last marks, those of the end, are never written.
+            assert marked(tmp_path, "action", uid) < place(tmp_path, uid)
+            killed.die()
+        await lives.govern("plain", {"n": 1})
+        await written(lives)
+        assert marked(tmp_path, "action", uid) == place(tmp_path, uid)
+    before.put_back(tmp_path, "hidden")
+    async with Driver(tmp_path, deployment()) as later:
+        await tools(later)
+        with pytest.raises(RPCError, match=TOLD):
+            await later.request("resume", uid=uid)
+        assert later.ran == []
+
+
+async def test_log_that_is_cut_beneath_a_gate_and_outgrown_by_it_is_not_taken(
+    tmp_path: Path,
+) -> None:
+    async with Driver(tmp_path, deployment()) as lives:
+        await tools(lives)
+        await written(lives)
+        before = Store.of(tmp_path)
+        await lived(tmp_path, 1)
+        gone = sql(tmp_path, "SELECT max(seq) FROM event")[0][0]
+        before.put_back(tmp_path, "deleted")
+        sql(tmp_path, "DELETE FROM event WHERE seq > ?", before.last)
+        told = await until_refused(lives)
+        assert "was set back, cut or emptied" in str(told)
+        await lives.gate.runtime._journal.transact(
+            lambda tx: [tx.append(EventKind.TOOL_REGISTERED, {"n": n}) for n in range(gone)]
+        )
+        assert sql(tmp_path, "SELECT max(seq) FROM event")[0][0] > gone
+        assert str(await until_refused(lives)).startswith("the journal was set back")
+        lives.die()
+    assert "was set back, cut or emptied" in problem(tmp_path)
+    await refused(tmp_path, JournalTampered, "was set back, cut or emptied")
+
+
+@pytest.mark.parametrize(
+    ("hide", "told"),
+    [
+        ("UPDATE event SET action = '~' WHERE seq = ?", "does not verify"),
+        ("DELETE FROM event WHERE seq = ?", "is missing"),
+    ],
+)
+async def test_gate_does_not_start_over_what_it_cannot_read_of_a_killed_one(
+    hide: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lived(tmp_path, 1)
+    monkeypatch.setattr(anchoring, "INTERVAL", 20.0)
+    async with Driver(tmp_path, deployment()) as gate:
+        await tools(gate)
+        uid = (await gate.govern("plain", {"n": 1}))["uid"]
+        gate.die()
+    hidden = place(tmp_path, uid) - 1
+    whole = back_up(tmp_path)
+    sql(tmp_path, hide, hidden)
+    await refused(tmp_path, JournalTampered, f"event {hidden} {told}")
+    restore(tmp_path, whole)
+    await lived(tmp_path, 2)
+    assert problem(tmp_path) == ""
+
+
+async def test_older_rows_of_what_a_killed_gate_did_are_not_what_the_next_one_sees(
+    tmp_path: Path,
+) -> None:
+    async with Driver(tmp_path, deployment()) as gate:
+        await tools(gate)
+        uid = await ready_to_pay(gate, tmp_path)
+        await written(gate)
+        before = Store.of(tmp_path)
+        await gate.request("resume", uid=uid)
+        gate.die()
+    for table in ("action", "hold"):
+        sql(tmp_path, f"DELETE FROM {table}")
+        for row in before.rows[table]:
+            sql(tmp_path, f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", *row)
+    for _ in range(2):
+        async with Driver(tmp_path, deployment()) as later:
+            await tools(later)
+            with pytest.raises(RPCError, match="an old row was put back"):
+                await later.request("resume", uid=uid)
+            assert later.ran == []
+
+
+@pytest.mark.parametrize("lives", [True, False], ids=["two gates", "killed"])
+async def test_result_that_a_rollback_forgot_is_no_alarm_before_that_is_written(
+    lives: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Anchor.write
+    async with Driver(tmp_path, deployment()) as gate, Driver(tmp_path, deployment()) as other:
+        await tools(gate, slow=True)
+        await tools(other)
+        ends = sent(
+            gate, call("a", "pure", parameters={"n": 1}), call("b", "slow", dependencies=["a"])
+        )
+        run = await gate.runs.get()
+        await written(gate)
+        with monkeypatch.context() as held_up:
+            held_up.setattr(Anchor, "write", lambda *args: True)
+            held_up.setattr(Memory, "written", lambda *args: None)
+            gate.fail(run, "x")
+            assert (await ends)["status"] == "aborted"
+            if lives:
+                assert (await other.govern("pure", {"n": 1}))["status"] == "succeeded"
+                assert other.ran == [("pure", {"n": 1})]
+            gate.die()
+            other.die()
+    assert Anchor.write is write
+    async with Driver(tmp_path, deployment()) as later:
+        await tools(later)
+        assert (await later.govern("pure", {"n": 1}))["status"] == "succeeded"
+    assert problem(tmp_path) == ""
+
+
+async def test_write_ahead_log_that_is_another_file_stops_what_would_begin(tmp_path: Path) -> None:
+    wal, real = tmp_path / f"{DB}-wal", tmp_path / "real"
+    async with Driver(tmp_path, deployment()) as gate:
+        await tools(gate)
+        wal.rename(real)
+        # Whoever opens it waits for somebody who writes into it.
+        os.mkfifo(wal)
+        assert "write-ahead log was moved, removed or replaced" in str(await until_refused(gate))
+        wal.unlink()
+        shutil.copy(real, wal)
+        await asyncio.sleep(0)
+        assert "write-ahead log was moved" in str(await until_refused(gate))
+        wal.unlink()
+        real.rename(wal)
+        while True:
+            with suppress(RPCError):
+                await gate.govern("plain", {"n": 2})
+                break
+            await asyncio.sleep(0.01)
+    assert problem(tmp_path) == ""
+
+
+async def test_anchor_that_is_not_written_in_time_stops_what_would_begin_until_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(anchoring, "LATEST", 0.05)
+    goes_on, write = threading.Event(), Anchor.write
+    async with Driver(tmp_path, deployment()) as gate:
+        await tools(gate)
+        await written(gate)
+        with monkeypatch.context() as hung:
+
+            def hang(*args: Any) -> bool:
+                goes_on.wait(20)
+                return write(*args)
+
+            hung.setattr(Anchor, "write", hang)
+            assert "has not been written for" in str(await until_refused(gate))
+        goes_on.set()
+        while True:
+            with suppress(RPCError):
+                await gate.govern("plain", {"n": 2})
+                break
+            await asyncio.sleep(0.01)
+    assert "nothing new is begun until it can be written" in capsys.readouterr().err
+    assert problem(tmp_path) == ""
+
+
+async def test_gate_ends_though_its_anchor_is_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anchoring, "LATEST", 0.05)
+    goes_on = threading.Event()
+    gate = await Driver(tmp_path, deployment()).__aenter__()
+    await tools(gate)
+    monkeypatch.setattr(Anchor, "write", lambda *args: goes_on.wait(20))
+    await until_refused(gate)
+    with pytest.raises(JournalUnavailable, match="has not been written for"):
+        gate.gate.runtime._journal.end("test")
+    gate.die()
+    goes_on.set()
+
+
+async def test_no_body_begins_while_the_anchor_cannot_be_written_whoever_waited_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Driver(tmp_path, deployment()) as gate:
+        await tools(gate, slow=True)
+        uid = (await gate.govern("pay", {"n": 1}))["uid"]
+        waits = gate.send("resume", uid=uid, wait_ms=60_000)
+        plan = sent(gate, call("a", "slow"), call("b", "plain", dependencies=["a"]))
+        run = await gate.runs.get()
+        with monkeypatch.context() as full:
+            full.setattr(Anchor, "write", unwritable)
+            await until_refused(gate)
+            ran = len(gate.ran)
+            gate.approve(uid, ALICE, tmp_path)
+            with pytest.raises(RPCError, match="nothing new is begun"):
+                await waits
+            gate.answer(run, "done")
+            with pytest.raises(RPCError, match="nothing new is begun"):
+                await plan
+            # What was under way is recorded.
+            assert "action.succeeded" in kinds(tmp_path, run["params"]["uid"])
+            assert len(gate.ran) == ran
+        while True:
+            with suppress(RPCError):
+                assert (await gate.request("resume", uid=uid))["status"] == "succeeded"
+                break
+            await asyncio.sleep(0.01)
+        assert gate.ran[ran:] == [("pay", {"n": 1})]
+
+
+async def test_approval_and_settlement_are_used_up_for_good_before_the_body_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Far more than it takes unless it is hurried.
+    monkeypatch.setattr(anchoring, "INTERVAL", 20.0)
+    doubt = await doubted(tmp_path, deployment(), "plain")
+    known: list[tuple[int, int]] = []
+    async with Driver(tmp_path, deployment()) as gate:
+        await tools(gate)
+        uid = await ready_to_pay(gate, tmp_path)
+        settle(gate, doubt, "retry", tmp_path)
+        for name, one in (("pay", uid), ("plain", doubt)):
+
+            def look(args: Any, one: str = one) -> str:
+                known.append((marked(tmp_path, "action", one), place(tmp_path, one)))
+                return "done"
+
+            gate._bodies[name] = look
+            assert (await gate.request("resume", uid=one))["status"] == "succeeded"
+    assert len(known) == 2
+    assert all(mark == stands for mark, stands in known)
+
+
+async def test_approval_that_cannot_be_used_up_for_good_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Driver(tmp_path, deployment()) as gate:
+        await tools(gate)
+        uid = await ready_to_pay(gate, tmp_path)
+        await written(gate)
+        with monkeypatch.context() as full:
+            full.setattr(Anchor, "write", unwritable)
+            outcome = await gate.request("resume", uid=uid)
+            assert outcome["status"] == "failed"
+            assert "could not be started: the disk is full" in outcome["error"]["message"]
+        assert gate.ran == []
+        await written(gate)
+    assert problem(tmp_path) == ""
+
+
+async def test_body_whose_caller_leaves_while_its_claim_is_written_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, begun, write = threading.Event(), threading.Event(), Anchor.write
+    async with Driver(tmp_path, deployment()) as gate:
+        await tools(gate)
+        uid = await ready_to_pay(gate, tmp_path)
+        await written(gate)
+
+        def hang(*args: Any) -> bool:
+            begun.set()
+            goes_on.wait(20)
+            return write(*args)
+
+        with monkeypatch.context() as hung:
+            hung.setattr(Anchor, "write", hang)
+            asked = gate.send("resume", uid=uid)
+            assert await asyncio.to_thread(begun.wait, 20)
+            # Other calls are made meanwhile.
+            assert (await gate.govern("plain", {"n": 1}))["status"] == "succeeded"
+            gate.cancel(asked)
+            outcome = await asked
+            goes_on.set()
+        assert (outcome["status"], outcome["error"]["kind"]) == ("skipped", "cancelled")
+        assert gate.ran == [("plain", {"n": 1})]
+
+
+async def test_row_that_stands_before_its_mark_is_found(tmp_path: Path) -> None:
+    await lived(tmp_path, 1)
+    last = sql(tmp_path, "SELECT max(seq) FROM event")[0][0]
+    for kind in ("action", "session", "usage", "key", "label", "state"):
+        with sqlite3.connect(anchor(tmp_path)) as db:
+            db.execute("DELETE FROM mark WHERE name = 'u'")
+            db.execute("INSERT INTO mark VALUES (?, 'u', '', ?)", (kind, last))
+        db.close()
+        told = "" if kind == "key" else f"the row of the {kind} 'u' is missing, and the log at"
+        assert problem(tmp_path).startswith(told)
+        assert bool(problem(tmp_path)) == bool(told)
+
+
+async def test_anchor_that_cannot_be_opened_is_not_given_up(tmp_path: Path) -> None:
+    await lived(tmp_path, 1)
+    copy = back_up(tmp_path)
+    await lived(tmp_path, 2)
+    restore(tmp_path, copy)
+    anchor(tmp_path).chmod(0o640)
+    code, said = anew(tmp_path)
+    assert code == 2
+    assert "has mode 0640" in said
+    anchor(tmp_path).unlink()
+    code, said = anew(tmp_path)
+    assert code == 0
+    assert "the anchor is missing: that the journal is not older than it knew" in said
+
+
+async def test_journal_is_verified_against_an_anchor_in_a_place_that_is_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lived(tmp_path, 1)
+    folder, names = anchor(tmp_path).parent, set()
+    monkeypatch.setattr(os, "access", lambda *args: False)
+
+    def seen(self: Anchor) -> Any:
+        names.update(path.name for path in folder.iterdir())
+        return rows(self)
+
+    rows = Anchor.marks
+    monkeypatch.setattr(Anchor, "marks", seen)
+    assert problem(tmp_path) == ""
+    assert anchor(tmp_path).name in names
+    assert f"{anchor(tmp_path).name}-shm" not in names

@@ -8,9 +8,10 @@ anchor is a small SQLite database beside the journal key that tells it:
 2. a *mark* for each thing that gates believe the store of: the newest place at which it was seen to
    stand. A row or a log that stands earlier is not believed.
 
-A mark only grows, whichever gate writes it. What is written here must not be lost by the store any
-more (:mod:`toolgate.journal.anchoring` sees to that): an anchor that is ahead of its journal tells
-of tampering, never of a crash.
+A mark only grows, whichever gate writes it. The log's place moves only over events whose marks the
+anchor has, and only on from a place that the journal still holds. What is written here must not be
+lost by the store any more (:mod:`toolgate.journal.anchoring` sees to all of that): an anchor that
+is ahead of its journal tells of tampering, never of a crash.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from toolgate.errors import JournalError, JournalTampered, JournalUnavailable
+from toolgate.errors import AnchorDamaged, JournalError, JournalTampered, JournalUnavailable
 from toolgate.journal.database import identity, make_folder
 
 Mark: TypeAlias = tuple[str, str, str]
@@ -42,6 +43,7 @@ _TABLES: Final = f"""
     PRAGMA user_version = {_VERSION};
 """
 _LAST: Final = "SELECT seq FROM mark WHERE kind = ? AND name = ? AND part = ?"
+_LOG: Final = "SELECT first, seq, hash FROM log"
 _ROWS: Final = 64
 """Marks that one statement writes: each statement takes and gives up the interpreter's lock."""
 _PATIENCE: Final = 5.0
@@ -64,9 +66,14 @@ class Log(NamedTuple):
 class Anchor:
     """The anchor in one file. Every method raises :class:`JournalUnavailable` when that fails."""
 
-    def __init__(self, path: Path) -> None:
-        """``path`` is where it is, or will be; nothing is opened or made yet."""
+    def __init__(self, path: Path, *, reads: bool = False) -> None:
+        """``path`` is where it is, or will be; nothing is opened or made yet.
+
+        Who only ``reads`` it can do so where nobody can write, and nothing is to be read of a
+        write-ahead log.
+        """
         self.path = path
+        self._reads = reads
         self._reading: sqlite3.Connection | None = None
         self._writing: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
@@ -74,8 +81,8 @@ class Anchor:
     def open(self) -> bool:
         """Open the file, and tell whether there is one.
 
-        Raises :class:`~toolgate.errors.JournalError` for one that others may read or write, that is
-        damaged, or that a newer program made.
+        Raises :class:`~toolgate.errors.JournalError` for one that others may read or write, or that
+        a newer program made, and :class:`~toolgate.errors.AnchorDamaged`.
         """
         try:
             mode = stat.S_IMODE(self.path.stat().st_mode)
@@ -102,7 +109,7 @@ class Anchor:
                 f"Toolgate; this one knows {_VERSION}: upgrade it"
             )
         if version != _VERSION:
-            raise JournalError(f"{self.path} is not a journal's anchor: {ANEW}")
+            raise AnchorDamaged(f"{self.path} is not a journal's anchor: {ANEW}")
         return True
 
     def make(self, marks: Iterable[tuple[Mark, int]] = (), log: Log | None = None) -> None:
@@ -148,7 +155,7 @@ class Anchor:
         if self._reading is None:
             return None
         with self._translated("read"):
-            row = self._reading.execute("SELECT first, seq, hash FROM log").fetchone()
+            row = self._reading.execute(_LOG).fetchone()
         return None if row is None else Log(*row)
 
     def highest(self) -> int:
@@ -157,6 +164,14 @@ class Anchor:
             return 0
         with self._translated("read"):
             return int(self._reading.execute("SELECT ifnull(max(seq), 0) FROM mark").fetchone()[0])
+
+    def marks(self) -> Iterator[tuple[Mark, int]]:
+        """Iterate over all marks, with their places."""
+        if self._reading is None:
+            return
+        with self._translated("read"):
+            for kind, name, part, seq in self._reading.execute("SELECT * FROM mark"):
+                yield (kind, name, part), seq
 
     @contextmanager
     def view(self) -> Iterator[None]:
@@ -173,9 +188,11 @@ class Anchor:
         finally:
             db.execute("ROLLBACK")
 
-    def write(self, marks: Iterable[tuple[Mark, int]], log: Log) -> None:
+    def write(self, marks: Iterable[tuple[Mark, int]], log: Log, after: Log | None) -> bool:
         """Keep the newer of each place; may run in another thread than the methods that read.
 
+        The log's place moves from ``after``, which the journal was found to hold, and from no other
+        that another gate has written meanwhile. Returns whether it is at ``log`` now, or beyond.
         Raises :class:`JournalTampered` when it is another journal's by now.
         """
         if identity(str(self.path)) != self._file:
@@ -189,16 +206,19 @@ class Anchor:
             db = self._writing
             db.execute("BEGIN IMMEDIATE")
             try:
-                row = db.execute("SELECT first FROM log").fetchone()
-                if row is not None and row[0] != log.first:
+                row = db.execute(_LOG).fetchone()
+                now = None if row is None else Log(*row)
+                if now is not None and now.first != log.first:
                     raise JournalTampered(another(self.path))
-                _put(db, marks, log)
+                behind = now is None or now.seq < log.seq
+                _put(db, marks, log if behind and now == after else None)
                 db.execute("COMMIT")
             except BaseException:
                 # A full disk has undone it already.
                 with suppress(sqlite3.Error):
                     db.execute("ROLLBACK")
                 raise
+        return now == after or not behind
 
     def close(self) -> None:
         """Close the file."""
@@ -211,6 +231,8 @@ class Anchor:
         with self._translated("opened"):
             # It is never made here: a missing anchor is a matter of its own.
             place = f"{self.path.absolute().as_uri()}?mode=rw"
+            if self._reads and not os.access(self.path.parent, os.W_OK) and self._is_whole():
+                place = f"{self.path.absolute().as_uri()}?immutable=1"
             db = sqlite3.connect(
                 place,
                 uri=True,
@@ -222,6 +244,13 @@ class Anchor:
             # The journal may be ahead of its anchor: the last marks may be lost with the power.
             db.execute("PRAGMA synchronous = NORMAL")
         return db
+
+    def _is_whole(self) -> bool:
+        """Tell whether all of it is in its file: nothing waits in its write-ahead log."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size == 0
+        except FileNotFoundError:
+            return True
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
@@ -236,7 +265,7 @@ class Anchor:
             return JournalUnavailable(f"{named} could not be {doing}: {error.strerror}")
         if isinstance(error, sqlite3.OperationalError):
             return JournalUnavailable(f"{named} could not be {doing}: {error}")
-        return JournalError(f"{named} is damaged ({error}): {ANEW}")
+        return AnchorDamaged(f"{named} is damaged ({error}): {ANEW}")
 
 
 def another(path: Path) -> str:
@@ -259,7 +288,7 @@ def _put(db: sqlite3.Connection, marks: Iterable[tuple[Mark, int]], log: Log | N
     if log is not None:
         db.execute(
             "INSERT INTO log VALUES (1, ?, ?, ?) ON CONFLICT (one) DO UPDATE"
-            " SET seq = excluded.seq, hash = excluded.hash WHERE excluded.seq > log.seq",
+            " SET seq = excluded.seq, hash = excluded.hash",
             log,
         )
 

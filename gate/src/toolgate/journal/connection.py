@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from toolgate.journal.database import (
 )
 from toolgate.journal.store import StoreBusy
 
+_PLAIN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+"""What stands in the place of a file must not be followed, or keep who opens it waiting."""
 PLACE_INTERVAL = 0.1
 """Seconds between two looks whether the file is still where it was: a look costs a system call."""
 
@@ -50,6 +53,7 @@ class Connection:
         self._place = str(path)
         self._place_known_until = 0.0
         self._file = None if path is None else identity(self._place)
+        self._wal = None if path is None else identity(f"{path}-wal")
 
     def begin(self) -> None:
         """Start a transaction under the write lock; raises :class:`StoreBusy` when it is held."""
@@ -133,8 +137,11 @@ class Connection:
             return
         try:
             # The database itself is never opened here: closing it would take SQLite's locks away.
-            fd = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(f"{self.path}-wal", _PLAIN)
             try:
+                found = os.fstat(fd)
+                if (found.st_dev, found.st_ino) != self._wal or not stat.S_ISREG(found.st_mode):
+                    raise OSError(0, "its write-ahead log was moved, removed or replaced")
                 os.fsync(fd)
             finally:
                 os.close(fd)

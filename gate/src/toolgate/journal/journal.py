@@ -21,6 +21,7 @@ from toolgate.errors import (
     JournalKeyError,
     JournalTampered,
     JournalUnavailable,
+    Unanchored,
 )
 from toolgate.journal.anchor import Anchor
 from toolgate.journal.anchoring import Anchoring
@@ -82,7 +83,8 @@ class Journal:
         self._store = store
         self._key = key
         self._transaction = Transaction(self.run, store, key, anchor)
-        self._anchoring = Anchoring(anchor, self._transaction, tell)
+        self._anchoring = Anchoring(anchor, self._transaction, self.run, tell)
+        self._transaction.may_begin = self._anchoring.check
         self._waiting: list[_Unit[Any]] = []
         self._n = 0
         self._prev = GENESIS
@@ -146,6 +148,13 @@ class Journal:
         Raises :class:`JournalUnavailable`.
         """
         self._anchoring.check()
+
+    def anchored(self) -> asyncio.Future[None]:
+        """Return a future that is done when what is committed outlives this gate in the anchor.
+
+        It raises :class:`JournalError`.
+        """
+        return self._anchoring.written()
 
     def version(self) -> int:
         """Return a number that changes when another process has committed."""
@@ -241,9 +250,9 @@ class Journal:
                 try:
                     result = unit.function(tx)
                     tx.flush()
-                except JournalUnavailable:
-                    raise
-                except Exception as error:  # noqa: BLE001 - it goes to whoever passed the unit
+                except Exception as error:
+                    if isinstance(error, JournalUnavailable) and not isinstance(error, Unanchored):
+                        raise
                     tx.reset(mark)
                     failed.append((unit, error))
                     if not alone:
@@ -274,7 +283,7 @@ class Journal:
         before = self._n
         seq, self._n, self._prev = tx.committed()
         if self._n > before:
-            self._anchoring.committed(seq, self._prev)
+            self._anchoring.committed(seq - (self._n - before) + 1, seq, self._prev)
         faults.hit("transaction.committed")
 
     def _roll_back(self) -> None:

@@ -9,17 +9,43 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
+from toolgate import jsonvalue
 from toolgate.errors import JournalTampered
 from toolgate.journal.anchor import Anchor, Log, Mark
 from toolgate.journal.events import Event, EventKind
+from toolgate.journal.evidence import REMEMBERED
 from toolgate.journal.heads import STATE_EVENTS
+from toolgate.journal.memory import Kind, Seen
 from toolgate.journal.names import is_name, key_name
 from toolgate.journal.reader import LASTING, Reader
 from toolgate.journal.records import TABLES, ActionRecord, ProposalRecord, ResultRecord
 from toolgate.journal.store import Store
 
 MOST: Final = 10_000
-"""Of so many of the newest events it is caught up at most what they tell of."""
+"""Of so many of the newest events a journal's first anchor knows what they tell."""
+
+
+_PLACES: Final[dict[str, Kind]] = {
+    **dict.fromkeys(
+        (
+            EventKind.ACTION_EXECUTING,
+            EventKind.ACTION_SUSPENDED,
+            EventKind.ACTION_SUCCEEDED,
+            EventKind.ACTION_FAILED,
+            EventKind.ACTION_SKIPPED,
+            EventKind.ACTION_CANCELLED,
+            EventKind.ACTION_IN_DOUBT,
+            EventKind.ACTION_SETTLED,
+            EventKind.ACTION_REJECTED,
+            EventKind.ACTION_DEDUPLICATED,
+        ),
+        "action",
+    ),
+    EventKind.PROPOSAL_RECEIVED: "proposal",
+    EventKind.PROPOSAL_COMPLETED: "proposal",
+    EventKind.PROPOSAL_ABORTED: "proposal",
+}
+"""Events that the row of what they are about stands at, or beyond: rows of these tables."""
 
 
 def mark_all(anchor: Anchor, reader: Reader) -> int:
@@ -53,39 +79,116 @@ def _marks(store: Store) -> Iterator[tuple[Mark, int]]:
             yield ("label", session, ""), added[-1]
 
 
-def catch_up(reader: Reader, after: int) -> None:
+def catch_up(reader: Reader, after: int, own: str | None = None) -> Event | None:
     """See what the events after a place tell of, as a gate would have that lived through them.
 
-    A gate that was killed has seen more than its anchor knows. What does not verify is left out.
+    What others have done may be in no anchor yet: a gate that was killed has seen more than it has
+    written. The marks are taken from the events, each of which must be there and genuine; a row
+    that does not stand where they say is not believed by whoever asks for it, and harms nobody
+    else. The events of the run ``own`` are left out: it has seen what it did.
+
+    Returns the last event; ``None``: there is none after the place. Raises
+    :class:`~toolgate.errors.JournalTampered`.
     """
-    for event in reader.store.events(after=max(after, reader.store.last_seq() - MOST)):
-        # Whoever asks for it is told.
-        with suppress(JournalTampered):
-            _see(reader, reader.event(event.seq))
+    seen = _Seen(reader)
+    last: Event | None = None
+    for found in reader.store.events(after=after):
+        after += 1
+        if found.seq != after:
+            raise JournalTampered(f"the event {after} is missing from the journal")
+        last = reader.verified_event(found)
+        if last.run != own:
+            seen.take(last)
+    seen.check()
+    return last
 
 
-def _see(reader: Reader, event: Event) -> None:
-    """Look at the rows that an event tells of: what is read is remembered."""
-    session, name = event.session, event.action
-    if session is not None:
-        reader.session(session)
-        if event.kind in STATE_EVENTS:
-            reader.heads.of(session)
-        elif event.kind == EventKind.LABEL_ADDED:
-            reader.labels(session)
-    if name is None:
-        return
-    if is_name(name):
-        if event.kind == EventKind.LIMIT_COUNTED:
-            reader.usage(name)
+class _Seen:
+    """What some genuine events tell of: each thing is looked at once, at its newest place."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._about: dict[str, None] = {}
+        self._remembered: list[str] = []
+        self._rolled_back: dict[str, int] = {}
+        self._labels: dict[str, None] = {}
+
+    def take(self, event: Event) -> None:
+        """Note the places that an event tells of."""
+        saw, session, name = self._reader.memory.saw, event.session, event.action
+        if session is not None:
+            if event.kind == EventKind.SESSION_OPENED:
+                saw(("session", session, ""), event.seq)
+            elif event.kind in STATE_EVENTS:
+                saw(("state", session, ""), event.seq)
+            elif event.kind == EventKind.LABEL_ADDED:
+                saw(("label", session, ""), event.seq)
+                self._labels[session] = None
+        if name is None:
+            return
+        if not is_name(name):
+            self._about[name] = None
+            if event.kind in _PLACES:
+                saw((_PLACES[event.kind], name, ""), event.seq)
+            if event.kind == EventKind.ACTION_SUCCEEDED:
+                self._remembered.append(name)
+            elif event.kind == EventKind.STATE_ROLLED_BACK:
+                self._rolled_back[name] = event.seq
+        elif event.kind == EventKind.LIMIT_COUNTED:
+            saw(("usage", name, ""), event.seq)
         elif event.kind == EventKind.KEY_CLAIMED:
-            reader.memory.saw(("key", name, ""), event.seq)
-        return
-    action = reader.action(name)
+            saw(("key", name, ""), event.seq)
+
+    def check(self) -> None:
+        """Look at the rows: what is read is remembered, where it stands beyond its event, too."""
+        reader = self._reader
+        for name in self._about:
+            with suppress(JournalTampered):
+                _look(reader, name)
+        for uid in self._remembered:
+            with suppress(JournalTampered):
+                _remember(reader, uid)
+        for proposal, seq in self._rolled_back.items():
+            with suppress(JournalTampered):
+                _forget(reader, proposal, seq)
+        for session in self._labels:
+            with suppress(JournalTampered):
+                reader.labels(session)
+
+
+def _look(reader: Reader, uid: str) -> None:
+    """See the rows of an action or a proposal."""
+    action = reader.action(uid)
     if action is None:
-        reader.proposal(name)
-        return
-    if action.hold is not None:
+        reader.proposal(uid)
+    elif action.hold is not None:
         reader.hold(action.hold)
-    if event.kind == EventKind.ACTION_SUCCEEDED:
-        reader.result(action.session, action.content)
+
+
+def _result_of(reader: Reader, action: ActionRecord) -> tuple[Seen, int] | None:
+    """Return what a session remembers an action's success as, and since where, if it does."""
+    end = reader.last_event(action.uid, EventKind.ACTION_SUCCEEDED)
+    if end is None or not jsonvalue.parse(end.data).get(REMEMBERED):
+        return None
+    edit = reader.last_event(action.uid, EventKind.HOLD_EDITED)
+    content = action.content if edit is None else jsonvalue.parse(edit.data)["content"]
+    return ("result", action.session, content), end.seq
+
+
+def _remember(reader: Reader, uid: str) -> None:
+    action = reader.action(uid)
+    result = None if action is None else _result_of(reader, action)
+    if result is not None:
+        reader.memory.saw(*result)
+
+
+def _forget(reader: Reader, proposal: str, seq: int) -> None:
+    """See that a proposal that was rolled back at ``seq`` has its results forgotten."""
+    for action in reader.actions_of(proposal):
+        result = _result_of(reader, action)
+        if result is None:
+            continue
+        (_, session, content), since = what, _ = result
+        # Another call may have put its own in the place.
+        if reader.memory.last(what) <= since:
+            reader.memory.saw(("forgotten", session, content), seq)

@@ -160,7 +160,7 @@ def inspect_journal(config: GateConfig, *, anchored: bool = False) -> Inspection
     key = _key(config.journal_key, create=False)
     check_key(store, key)
     path = anchor_path(config) if anchored else None
-    anchor = None if path is None else Anchor(path)
+    anchor = None if path is None else Anchor(path, reads=True)
     if anchor is not None:
         anchor.open()
     return Inspection(Reader(store, key, anchor), store, key, anchor)
@@ -175,7 +175,7 @@ def read_anchor(config: GateConfig, journal: Inspection) -> Anchored | None:
     path = anchor_path(config)
     if path is None:
         return None
-    anchor = Anchor(path)
+    anchor = Anchor(path, reads=True)
     try:
         if anchor.open():
             return Anchored(path, anchor.log(), anchor.highest())

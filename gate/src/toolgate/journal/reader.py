@@ -71,7 +71,7 @@ class Reader:
         """HMAC-SHA256 under the key for what is shown in place of secrets."""
         self.memory = Memory(anchor)
         """What was seen of the log, and may not be gone."""
-        self.heads = Heads(store, self._verified, self.memory)
+        self.heads = Heads(store, self.verified_event, self.memory)
         """Where the log says that a session's state was written."""
 
     @contextmanager
@@ -174,7 +174,7 @@ class Reader:
             record = self._get(StateRecord, session, key)
         stands = 0 if record is None else record.last_seq
         if stands != log:
-            raise _set_back(f"the state {key!r} of session {session}", stands, log)
+            raise set_back(f"the state {key!r} of session {session}", stands, log)
         return record
 
     def states(self, session: str) -> list[StateRecord]:
@@ -189,7 +189,7 @@ class Reader:
         if stand != log:
             key = next(key for key in sorted({*stand, *log}) if stand.get(key) != log.get(key))
             what = f"the state {key!r} of session {session}"
-            raise _set_back(what, stand.get(key, 0), log.get(key, 0))
+            raise set_back(what, stand.get(key, 0), log.get(key, 0))
         return found
 
     def result(self, session: str, content: str) -> ResultRecord | None:
@@ -198,11 +198,24 @@ class Reader:
         seen, gone = self.memory.last(what), self.memory.noted(("forgotten", session, content))
         record = self._get(ResultRecord, session, content)
         stands = 0 if record is None else record.last_seq
+        if seen > gone and not stands and self._rolled_back_since(seen):
+            return None
         if (stands < seen and (stands or seen > gone)) or 0 < stands <= gone:
-            raise _set_back(f"what session {session} remembers of a call", stands, max(seen, gone))
+            raise set_back(f"what session {session} remembers of a call", stands, max(seen, gone))
         if stands > seen:
             self.memory.saw(what, stands)
         return record
+
+    def _rolled_back_since(self, seq: int) -> bool:
+        """Tell whether the proposal was rolled back whose action ended at ``seq``.
+
+        Its results are forgotten then. The one who did that may not have written it down yet.
+        """
+        ended = self.store.event(seq)
+        if ended is None or ended.action is None or not self.genuine(ended):
+            return False
+        done = self.last_event(ended.action.partition("-")[0], EventKind.STATE_ROLLED_BACK)
+        return done is not None and done.seq > seq
 
     def usage(self, name: str) -> UsageRecord | None:
         """Return what has been used of a limit; raises :class:`JournalTampered`."""
@@ -211,7 +224,7 @@ class Reader:
             log = self.store.last_seq_of(name)
         # An older program counted without an event: of what it wrote the log says nothing.
         if log and (record is None or record.last_seq != log):
-            raise _set_back(_called(UsageRecord, name), _place(record), log)
+            raise set_back(_called(UsageRecord, name), _place(record), log)
         return record
 
     def checkpoint(self, checkpoint: str) -> CheckpointRecord | None:
@@ -260,7 +273,7 @@ class Reader:
         Raises :class:`JournalTampered`.
         """
         events = self.store.events(action=removals_name(session))
-        told = [e for e in events if e.kind == EventKind.LABEL_REMOVED and self._verified(e)]
+        told = [e for e in events if e.kind == EventKind.LABEL_REMOVED and self.verified_event(e)]
         data = [jsonvalue.parse(event.data) for event in told]
         return {item["added"]: item["label"] for item in data}
 
@@ -292,12 +305,12 @@ class Reader:
         event = self.store.event(seq)
         if event is None:
             raise JournalTampered(f"the event {seq} is missing from the journal")
-        return self._verified(event)
+        return self.verified_event(event)
 
     def last_event(self, action: str, kind: EventKind) -> Event | None:
         """Return an action's last event of a kind, verified; raises :class:`JournalTampered`."""
         event = self.store.last_event(action, kind)
-        return None if event is None else self._verified(event)
+        return None if event is None else self.verified_event(event)
 
     def genuine(self, event: Event) -> bool:
         """Tell whether an event was written with the journal key, and not changed since."""
@@ -308,7 +321,8 @@ class Reader:
         except TypeError:
             return False
 
-    def _verified(self, event: Event) -> Event:
+    def verified_event(self, event: Event) -> Event:
+        """Return an event of the store that is genuine; raises :class:`JournalTampered`."""
         if not self.genuine(event):
             raise JournalTampered(f"the event {event.seq} does not verify under the journal key")
         return event
@@ -337,7 +351,7 @@ class Reader:
             )
         stands = _place(record)
         if stands < seen:
-            raise _set_back(_called(kind, key[0]), stands, seen)
+            raise set_back(_called(kind, key[0]), stands, seen)
         if kind in LASTING and stands > seen:
             self.memory.saw((TABLES[kind], key[0], ""), stands)
         return record
@@ -417,7 +431,8 @@ def _called(kind: type[Any], name: str) -> str:
     return f"the {TABLES[kind]} {name!r}"
 
 
-def _set_back(what: str, stands: int, log: int) -> JournalTampered:
+def set_back(what: str, stands: int, log: int) -> JournalTampered:
+    """Return the refusal of what stands earlier (0: nowhere) than the log says."""
     how = f"stands at event {stands}" if stands else "is missing"
     return JournalTampered(
         f"the row of {what} {how}, and the log at {log}: an old row was put back, a row was taken "

@@ -16,7 +16,7 @@ The rules of writing:
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from toolgate import jsonvalue
 from toolgate.journal.chain import GENESIS, JournalKey, event_hash
@@ -61,6 +61,8 @@ class Transaction(Reader):
         self._prev = GENESIS
         self._usage: dict[str, UsageRecord | None] = {}
         """What is used of some limits, as of the log's last event: true until others write."""
+        self.may_begin: Callable[[], None] = _may
+        """Refuses that a body begins: raises :class:`~toolgate.errors.Unanchored`."""
 
     def open(self, n: int, prev: bytes, at: int) -> None:
         """Begin where the run's chain ended; ``at`` is the time everything in here happens."""
@@ -228,3 +230,7 @@ class Transaction(Reader):
 
     def _sealed(self, record: Record) -> Row:
         return (*record, self._mac(record.sealed()))
+
+
+def _may() -> None:
+    """Let it begin: there is no anchor that would not know of it."""

@@ -10,7 +10,7 @@ What is checked, in this order:
 4. each event's hash is that of its content, and its MAC is the journal key's;
 5. no attempt of an action was executed twice; no session, proposal or label was begun twice;
 6. a run made the anchor only when there had been none, and with an anchor: the log goes on from
-   where it knows it to have been, beyond every mark;
+   where it knows it to have been, beyond every mark, and no row stands earlier than its own;
 7. what decisions stood on was so when they were made: see :mod:`toolgate.journal.grounds`;
 8. the rows agree with the log: see :mod:`toolgate.journal.agreement`.
 
@@ -71,7 +71,7 @@ def verify(
 
     ``anchored`` is what its anchor knows, read before the view begins. The store must read a single
     view meanwhile (:meth:`SQLiteStore.snapshot`). Raises
-    :class:`~toolgate.errors.JournalUnavailable` when it cannot be read.
+    :class:`~toolgate.errors.JournalUnavailable` when it or the anchor cannot be read.
     """
     report = Report()
     log = Evidence(store)
@@ -91,6 +91,8 @@ def verify(
         rows = Rows(store, log, key)
         rows.check()
         report.rows = rows.count
+        if anchored is not None:
+            anchored.compare(store)
     except JournalTampered as error:
         report.problem = str(error)
     report.runs = len(chains)

@@ -429,12 +429,15 @@ class Engine:
         try:
             while True:
                 started = time.perf_counter()
-                reply = await self._attempt(running, claim, request)
+                reply = await self._attempt(running, claim, request, cancelled)
                 took += (time.perf_counter() - started) * 1000
-                end = ending(claim.tool, reply, claim.call.redaction)
-                again = None
-                if end.error is not None:
-                    again = await self._try_again(claim, reply, end, cancelled, usage)
+                again: Claim | _GivenUp | None = None
+                if reply is None:
+                    end = CANCELLED
+                else:
+                    end = ending(claim.tool, reply, claim.call.redaction)
+                    if end.error is not None:
+                        again = await self._try_again(claim, reply, end, cancelled, usage)
                 if not isinstance(again, Claim):
                     break
                 claim = again
@@ -456,8 +459,18 @@ class Engine:
                 waiter.set_result(outcome)
         return outcome
 
-    async def _attempt(self, running: Running, claim: Claim, request: RequestId) -> ToolReply:
-        """Run the body once and return what came of it; a body may have to be cancelled."""
+    async def _attempt(
+        self,
+        running: Running,
+        claim: Claim,
+        request: RequestId,
+        cancelled: asyncio.Future[None],
+    ) -> ToolReply | None:
+        """Run the body once and return what came of it; a body may have to be cancelled.
+
+        ``None``: its caller did not want it any more before it began. What people have said of it
+        is used up for good before it begins, whatever becomes of the gate and of its store.
+        """
         attempt = Attempt(claim, self.recorder.settle_late)
         order = ToolRun(
             request,
@@ -470,6 +483,12 @@ class Engine:
         running.begin(attempt)
         try:
             try:
+                if claim.record.hold is not None or claim.record.attempts > 1:
+                    await self._used_up(attempt, cancelled)
+                    if attempt.replied.done():
+                        return attempt.replied.result()
+                    if cancelled.done():
+                        return None
                 faults.hit("run_tool.unsent")
                 self._runner.run(order, attempt.reply)
                 faults.hit("run_tool.sent")
@@ -481,6 +500,17 @@ class Engine:
             running.end()
         faults.hit("result.read")
         return reply
+
+    async def _used_up(self, attempt: Attempt, cancelled: asyncio.Future[None]) -> None:
+        """Wait until the journal's anchor knows of the claim, or nobody wants the body any more.
+
+        Raises :class:`~toolgate.errors.JournalError`.
+        """
+        anchored = self._journal.anchored()
+        waits: list[asyncio.Future[Any]] = [anchored, attempt.replied, cancelled]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if anchored.done():
+            anchored.result()
 
     async def _try_again(
         self,

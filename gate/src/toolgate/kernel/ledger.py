@@ -317,6 +317,7 @@ class Ledger:
         emits: tuple[str, ...],
         void: dict[str, JSONValue] | None = None,
     ) -> int:
+        tx.may_begin()
         data: dict[str, JSONValue] = {"attempt": attempt, "timeout_ms": round(timeout * 1000)}
         data |= void or {}
         if emits:

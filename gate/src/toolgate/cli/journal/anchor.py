@@ -17,7 +17,7 @@ from toolgate.cli.terminal import (
     reported,
 )
 from toolgate.config import GateConfig
-from toolgate.errors import JournalError, JournalTampered
+from toolgate.errors import AnchorDamaged, JournalError, JournalTampered
 from toolgate.journal.anchor import Anchor
 from toolgate.journal.anchoring import Anchored
 from toolgate.journal.journal import write_lock
@@ -88,13 +88,21 @@ def _anew(anchor: Anchor, journal: Inspection, *, older: bool) -> bool:
 
 
 def _known(anchor: Anchor) -> Anchored | None:
-    """Return what the anchor knows so far; ``None``: nothing, or nothing that can be read."""
+    """Return what the anchor knows so far; ``None``: there is none, or it is damaged.
+
+    Raises :class:`JournalError` for any other that cannot be read: what it knows is not given up.
+    """
+    why = "missing"
     try:
-        return Anchored(anchor.path, anchor.log(), anchor.highest()) if anchor.open() else None
-    except JournalError:
-        return None
+        if anchor.open():
+            return Anchored(anchor.path, anchor.log(), anchor.highest())
+    except AnchorDamaged:
+        why = "damaged"
     finally:
         anchor.close()
+    told = f"the anchor is {why}: that the journal is not older than it knew, nobody can tell"
+    console.print(Text(told, style="yellow"), soft_wrap=True)
+    return None
 
 
 def _behind(before: Anchored | None, journal: Inspection) -> str | None:
