@@ -41,6 +41,8 @@ class Hold:
     """How many attempts may follow a failed one, by the plan's word."""
     blind: str | None = None
     """What is in the digest besides where arguments are redacted: see :func:`hold_digest`."""
+    after: int = 0
+    """Answers up to this number are void: it tells an opening of the hold from those before."""
     redacted: dict[str, JSONValue] | None = None
     """The arguments as everybody may see them, where some are redacted."""
     hidden: tuple[str, ...] = ()
@@ -77,7 +79,13 @@ class Hold:
             self.compensation,
             self.retries,
             self.blind,
+            self.after,
         )
+
+    def reopened(self, after: int) -> Hold:
+        """Return the hold as it is when it is opened anew: answers up to ``after`` are void."""
+        hold = replace(self, after=after)
+        return replace(hold, digest=hold.digest_with(self.args))
 
     def edited(self, args: dict[str, JSONValue]) -> Hold:
         """Return the hold as it is with other arguments."""
@@ -122,6 +130,7 @@ def hold_digest(
     compensation: JSONValue,
     retries: int,
     blind: str | None = None,
+    after: int = 0,
 ) -> str:
     """Return the digest an approval must name: over everything that would happen.
 
@@ -129,6 +138,9 @@ def hold_digest(
     to compensate it, how many attempts may follow a failed one, and the approval requirement. A
     single call has no effects to expect and no compensation; they are part of the digest all the
     same, so that one rule names every hold. Retries are named where there are any.
+
+    Each opening of a hold has a digest of its own, so that no answer to an earlier one fits: of one
+    that was reopened it names the number ``after`` up to which answers are void, and which grows.
 
     The digest is told to everybody. Where some arguments are redacted, a ``blind`` that only
     holders of the journal key can make is in it, so that no guess at them can be tried.
@@ -143,6 +155,8 @@ def hold_digest(
     }
     if retries:
         named["retries"] = retries
+    if after:
+        named["after"] = after
     if blind is not None:
         named["blind"] = blind
     return jsonvalue.digest(named)

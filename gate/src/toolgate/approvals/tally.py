@@ -15,7 +15,8 @@ A statement counts when, in this order:
 5. it is about this hold and this action, and names the digest in force where it arrived; an edit
    names the digest of its own arguments, is allowed by every group of the requirement, and comes
    before any denial;
-6. the approver signed it, and it arrived, no later than the deadline.
+6. the approver signed it, and it arrived, no later than the deadline;
+7. no gate has looked at it before, and not heard it to count.
 
 Whatever does not count changes nothing. One counted denial denies, whatever else was said;
 approvals of the arguments in force release them when every group of the requirement has its quorum
@@ -53,11 +54,13 @@ class Received:
     """An envelope as it lies in the store, and when it got there (microseconds since the epoch).
 
     Nothing of it is trusted: where it ought to be bytes and a time it may be anything.
+    ``passed_over`` says that a gate has looked where it lies, and not heard it to count.
     """
 
     seq: int
     envelope: Any
     at: Any
+    passed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +232,8 @@ class _Count:
                 "the statement names another digest: what was shown is not what is held" + edited
             )
         _judge_times(self.hold, said, item)
+        if item.passed_over:
+            raise ApprovalError("a gate has looked here before, and it did not count then")
         if version.digest != self.versions[-1].digest:
             self.versions.append(version)
             self.spoken.clear()

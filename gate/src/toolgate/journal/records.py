@@ -207,6 +207,10 @@ class ApprovalRow(NamedTuple):
     envelope: Any
     at: Any
 
+    def digest(self) -> str:
+        """Return the digest of all that lies in the store of it, its place included."""
+        return hashlib.sha256(row_bytes("approval", self)).hexdigest()
+
     def evidence(self) -> dict[str, JSONValue]:
         """Return what the log keeps of an envelope that does not count: it may be anything.
 

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from toolgate import clock, jsonvalue
-from toolgate.approvals.hold import deadline_of, hold_digest
+from toolgate.approvals.hold import Hold, deadline_of, hold_digest
 from toolgate.approvals.tally import HoldState, Tally, Version
 from toolgate.ir import ActionStatus, OutcomeError
 from toolgate.journal.events import EventKind
@@ -17,8 +17,8 @@ from toolgate.journal.journal import Transaction, new_id
 from toolgate.journal.records import ActionRecord, ApprovalRow, HoldRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import past
-from toolgate.kernel.answers import AFTER
-from toolgate.kernel.ledger import Ledger, settled_row, voided
+from toolgate.kernel.answers import Heard
+from toolgate.kernel.ledger import Ledger, heard_before, settled_row
 from toolgate.kernel.records import Call, consequences
 from toolgate.kernel.redaction import blind
 from toolgate.kernel.result import Ending
@@ -71,7 +71,7 @@ class HoldLedger(Ledger):
     ) -> tuple[HoldRecord, ActionRecord]:
         """Ask again, under another requirement: what was said before is void."""
         verdict = replace(verdict, requirement=requirement)
-        fresh = self._hold_record(tx, old.hold_id, old.uid, old.session, call, verdict)
+        fresh = self._hold_record(tx, old.hold_id, old.uid, old.session, call, verdict, old.seen)
         return self._reopened(tx, action, old, fresh._replace(seen=old.seen))
 
     def edit(
@@ -89,7 +89,7 @@ class HoldLedger(Ledger):
             "by": version.by,
             "args": call.args if call.redaction is None else call.redaction.args,
             "content": call.content,
-            **voided(tx, hold),
+            **heard_before(tx, hold).to_json(),
         }
         seq = tx.append(EventKind.HOLD_EDITED, data, session=hold.session, action=hold.uid)
         record = hold._replace(digest=version.digest, last_seq=seq)
@@ -103,12 +103,13 @@ class HoldLedger(Ledger):
         tx: Transaction,
         action: ActionRecord,
         hold: HoldRecord,
+        opened: Hold,
         version: Version,
         error: OutcomeError,
         *,
         heard: bool,
     ) -> tuple[HoldRecord, ActionRecord]:
-        """Take an edit back that may not run: the hold is as it was opened, and nothing said.
+        """Take an edit back that may not run: the hold is as it was ``opened``, and nothing said.
 
         ``heard`` says that the log tells that the edit counted.
         """
@@ -122,12 +123,13 @@ class HoldLedger(Ledger):
             told = hold._replace(last_seq=seq)
             tx.update(told, hold.last_seq)
             hold = told
-        return self._reopened(tx, action, hold, hold)
+        fresh = hold._replace(digest=opened.reopened(hold.seen).digest)
+        return self._reopened(tx, action, hold, fresh)
 
     def _reopened(
         self, tx: Transaction, action: ActionRecord, old: HoldRecord, fresh: HoldRecord
     ) -> tuple[HoldRecord, ActionRecord]:
-        seq = self._hold_event(tx, EventKind.HOLD_REOPENED, fresh, after=old.seen)
+        seq = self._hold_event(tx, EventKind.HOLD_REOPENED, fresh, Heard(old.seen, ()))
         record = fresh._replace(last_seq=seq)
         tx.update(record, old.last_seq)
         moved = action._replace(last_seq=seq)
@@ -142,9 +144,15 @@ class HoldLedger(Ledger):
         counted = dict(said.counted)
         seq = record.last_seq
         new = [row for row in rows if row.seq > record.seen]
-        void = voided(tx, record) if new else {}
+        if not new:
+            return record
+        heard = heard_before(tx, record)
+        # What an older program has heard, and not named, is named from here on.
+        if heard.digests is None:
+            heard = heard.more(row for row in rows if row.seq in counted and row not in new)
         for row in new:
             if row.seq in counted:
+                heard = heard.more([row])
                 statement = counted[row.seq]
                 kind = EventKind.APPROVAL_RECORDED
                 data: dict[str, JSONValue] = {
@@ -165,13 +173,11 @@ class HoldLedger(Ledger):
             else:
                 kind = EventKind.APPROVAL_REFUSED
                 data = {"reason": refused[row.seq], **row.evidence()}
-            data |= {"hold": record.hold_id, **void}
+            data |= {"hold": record.hold_id, **heard.to_json()}
             seq = tx.append(kind, data, session=record.session, action=record.uid)
-        if not new:
-            return record
-        heard = record._replace(seen=new[-1].seq, last_seq=seq)
-        tx.update(heard, record.last_seq)
-        return heard
+        moved = record._replace(seen=new[-1].seq, last_seq=seq)
+        tx.update(moved, record.last_seq)
+        return moved
 
     def refuse_held(
         self, tx: Transaction, action: ActionRecord, hold: HoldRecord, state: str, end: Ending
@@ -203,10 +209,10 @@ class HoldLedger(Ledger):
         emits: tuple[str, ...] = (),
     ) -> ActionRecord:
         """Claim a released action for this run: of all who try, one succeeds."""
-        void = voided(tx, hold)
+        heard = heard_before(tx, hold).to_json()
         self._released(tx, action, hold, said)
         attempt = action.attempts + 1
-        seq = self._executing(tx, action.session, action.uid, attempt, timeout, emits, void)
+        seq = self._executing(tx, action.session, action.uid, attempt, timeout, emits, heard)
         tx.update(hold._replace(status="released", last_seq=seq), hold.last_seq)
         record = action._replace(
             status=ActionStatus.EXECUTING.value, run=self.run, attempts=attempt, last_seq=seq
@@ -254,9 +260,9 @@ class HoldLedger(Ledger):
         return tx.append(EventKind.HOLD_RELEASED, data, session=action.session, action=action.uid)
 
     def _hold_event(
-        self, tx: Transaction, kind: EventKind, record: HoldRecord, after: int | None = None
+        self, tx: Transaction, kind: EventKind, record: HoldRecord, heard: Heard | None = None
     ) -> int:
-        """Journal a hold; answers up to the number ``after`` are void."""
+        """Journal a hold; of one that is reopened, ``heard`` tells what is void."""
         data: dict[str, JSONValue] = {
             "hold": record.hold_id,
             "digest": record.digest,
@@ -264,12 +270,22 @@ class HoldLedger(Ledger):
             "reason": record.reason,
             "deadline": None if record.deadline is None else clock.to_text(record.deadline),
         }
-        if after is not None:
-            data[AFTER] = after
-        return tx.append(kind, data, session=record.session, action=record.uid)
+        if heard is not None:
+            data |= heard.to_json()
+        seq = tx.append(kind, data, session=record.session, action=record.uid)
+        # Whoever reads the hold reads the event that its row stands at.
+        tx.flush()
+        return seq
 
     def _hold_record(
-        self, tx: Transaction, hold_id: str, uid: str, session: str, call: Call, verdict: Verdict
+        self,
+        tx: Transaction,
+        hold_id: str,
+        uid: str,
+        session: str,
+        call: Call,
+        verdict: Verdict,
+        after: int = 0,
     ) -> HoldRecord:
         requirement = required(verdict)
         return HoldRecord(
@@ -288,6 +304,7 @@ class HoldLedger(Ledger):
                 requirement,
                 *consequences(call.action),
                 blind(tx.redacting, uid),
+                after,
             ),
             policy_digest=verdict.digest,
             opened_at=tx.now,

@@ -18,7 +18,7 @@ from toolgate.journal.journal import Transaction
 from toolgate.journal.records import ActionRecord, HoldRecord, ResultRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel import past, state
-from toolgate.kernel.answers import AFTER, void_up_to
+from toolgate.kernel.answers import Heard, heard_of
 from toolgate.kernel.records import UNSETTLED, Call, redacted, shown_args
 from toolgate.kernel.result import Ending
 from toolgate.plan import effects
@@ -195,7 +195,7 @@ class Ledger:
         """Record that a body has stopped itself: its action is held, or proposed, as before."""
         data: dict[str, JSONValue] = {"attempt": action.attempts, "duration_ms": duration_ms}
         if hold is not None:
-            data |= voided(tx, hold)
+            data |= heard_before(tx, hold).to_json()
         kind = EventKind.ACTION_SUSPENDED
         seq = tx.append(kind, data, session=action.session, action=action.uid)
         if hold is not None:
@@ -315,11 +315,11 @@ class Ledger:
         attempt: int,
         timeout: float,
         emits: tuple[str, ...],
-        void: dict[str, JSONValue] | None = None,
+        heard: dict[str, JSONValue] | None = None,
     ) -> int:
         tx.may_begin()
         data: dict[str, JSONValue] = {"attempt": attempt, "timeout_ms": round(timeout * 1000)}
-        data |= void or {}
+        data |= heard or {}
         if emits:
             # Whoever finds the gate dead knows by this what the body may have brought.
             data["emits"] = list(emits)
@@ -367,8 +367,7 @@ def _end_kind(status: ActionStatus, error: OutcomeError | None) -> EventKind:
             return EventKind.ACTION_FAILED
 
 
-def voided(tx: Transaction, hold: HoldRecord) -> dict[str, JSONValue]:
-    """Return what an event that a hold's row will stand at says of answers that are void."""
+def heard_before(tx: Transaction, hold: HoldRecord) -> Heard:
+    """Return what the event that a hold's row will stand at goes on telling of its answers."""
     tx.flush()
-    after = void_up_to(tx, hold)
-    return {AFTER: after} if after else {}
+    return heard_of(tx, hold)

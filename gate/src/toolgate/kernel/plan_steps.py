@@ -356,7 +356,8 @@ class PlanSteps:
 
         First those that are held, then those whose bodies have stopped themselves.
 
-        With ``settle``, what has been said of those in doubt is taken in.
+        With ``settle``, what has been said of those in doubt is taken in, and those are ended that
+        were denied or not approved in time: a denial is final where it is heard, whoever listens.
         """
         session = tx.session(record.session)
         if session is None:
@@ -367,6 +368,8 @@ class PlanSteps:
         for row in rows:
             if row.status == ActionStatus.EXECUTING and self._steps.abandoned(row.run):
                 self._steps.doubt(tx, row)
+            elif row.status == ActionStatus.HELD and settle:
+                self._steps.releases.conclude(tx, row)
         tx.flush()
         again = self._take_in_settlements(tx, record.uid) if settle else set()
         rows = [row for row in tx.actions_of(record.uid) if not compensates(row.uid)]

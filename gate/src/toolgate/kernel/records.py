@@ -26,6 +26,7 @@ from toolgate.journal.grounds import STOOD_ON
 from toolgate.journal.journal import Reader
 from toolgate.journal.records import ActionRecord, HoldRecord
 from toolgate.jsonvalue import JSONValue
+from toolgate.kernel.answers import heard_of
 from toolgate.kernel.redaction import Keyed, Redaction, Redactor, blind, redact
 from toolgate.policy.requirement import ApprovalRequirement, missing
 from toolgate.policy.verdict import Verdict
@@ -213,13 +214,15 @@ def decision_json(verdict: Verdict, mode: str) -> dict[str, JSONValue]:
 def hold_of(reader: Reader, record: HoldRecord, action: ActionRecord, call: Call) -> Hold:
     """Return the hold that a record, its action and its call describe.
 
-    Its digest has a blind in it, unless an older program opened it.
+    Its digest has a blind in it, and tells its opening from others, unless an older program opened
+    it.
 
     Raises :class:`JournalTampered` when they do not belong together.
     """
     if action.uid != record.uid or action.hold != record.hold_id or action.tool != record.tool:
         raise JournalTampered(f"the hold {record.hold_id} and the action {action.uid} do not match")
     expected_effects, compensation, retries = consequences(call.action)
+    after = heard_of(reader, record).after
     hold = Hold(
         hold_id=record.hold_id,
         uid=record.uid,
@@ -237,10 +240,13 @@ def hold_of(reader: Reader, record: HoldRecord, action: ActionRecord, call: Call
         compensation=compensation,
         retries=retries,
         blind=blind(reader.redacting, action.uid),
+        after=after,
         redacted=None if call.redaction is None else call.redaction.args,
         hidden=() if call.redaction is None else call.redaction.pointers,
     )
-    return hold if hold.digest_with(call.args) == record.digest else replace(hold, blind=None)
+    older = (hold, replace(hold, after=0), replace(hold, blind=None))
+    known = (form for form in older if form.digest_with(call.args) == record.digest)
+    return next(known, replace(hold, blind=None, after=0))
 
 
 def consequences(action: Action) -> tuple[dict[str, JSONValue], JSONValue, int]:

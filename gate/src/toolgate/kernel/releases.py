@@ -96,19 +96,16 @@ class Releases:
     def answered(self, tx: Transaction, record: ActionRecord) -> bool:
         """Tell whether resuming a held action would bring it on; journals what has been said.
 
-        An edit that nobody has heard of is left to the resume, which judges it.
+        What is denied or too late has been ended before (:meth:`conclude`). An edit that nobody has
+        heard of is left to the resume, which judges it.
         """
         hold_record, hold = self.hold(tx, record)
         rows, said = self._answers(tx, hold)
         edited = said.version.seq > hold_record.seen
         if not edited and self._ledger.heard(tx, hold_record, said, rows) is not hold_record:
             tx.flush()
-        match said.state(hold, tx.now):
-            case HoldState.PENDING:
-                return edited and self._runnable(tx, record)
-            case HoldState.DENIED | HoldState.EXPIRED:
-                return True
-        return self._runnable(tx, record)
+        brought_on = edited or said.state(hold, tx.now) is not HoldState.PENDING
+        return brought_on and self._runnable(tx, record)
 
     def conclude(self, tx: Transaction, record: ActionRecord) -> str | None:
         """End a held action that is denied, or was not approved in time, and return its hold's id.
@@ -299,7 +296,7 @@ class Releases:
         said = said.without(version.seq, edit_refused(error))
         hold_record = self._ledger.heard(tx, hold_record, said, rows)
         hold_record, record = self._ledger.refuse_edit(
-            tx, record, hold_record, version, error, heard=heard
+            tx, record, hold_record, hold, version, error, heard=heard
         )
         return held_step(record, hold, decision_of(tx, record.uid))
 
