@@ -211,7 +211,7 @@ async def test_what_was_undone_is_not_remembered(tmp_path: Path) -> None:
     journal = started(tmp_path / "j.db")
 
     def labelled(tx: Any) -> None:
-        tx.add_label("s", "untrusted", {}, None)
+        tx.add_labels("s", ("untrusted",), {}, None)
         assert len(tx.labels("s")) == 1
         tx.count("n", 1, 1, "s")
         tx.append_state(EventKind.STATE_CHANGED, {"changes": []}, session="s")
@@ -387,7 +387,7 @@ def test_what_an_older_program_wrote_is_read_and_verifies(tmp_path: Path) -> Non
             tx.put(StateRecord("s", key, b"1", seq, seq))
 
     def newer(tx: Any) -> None:
-        tx.add_label("s", "c", {}, None)
+        tx.add_labels("s", ("c",), {}, None)
         seq = tx.append_state(EventKind.STATE_CHANGED, {"changes": ["k"]}, session="s")
         tx.put(StateRecord("s", "k", b"2", seq, seq))
 

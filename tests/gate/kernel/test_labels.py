@@ -135,7 +135,7 @@ async def test_label_that_one_gate_adds_holds_in_every_gate_of_the_session(tmp_p
         await one.govern("read_page")
         await two.govern("read_page")
         assert (await two.govern("send_mail"))["status"] == "held"
-        assert [data["label"] for data in told(one, "label.added")] == ["untrusted", "web"]
+        assert [data["label"] for data in told(one, "label.added")] == ["untrusted", "web"] * 2
 
 
 async def test_session_has_the_label_before_anybody_hears_of_the_result(tmp_path: Path) -> None:
@@ -292,7 +292,12 @@ async def test_untrusted_document_labels_the_session_and_its_text_is_not_kept(
     source = PAGE["source"]
     assert page == {"digest": digest, "length": 46, "trust": "untrusted", "source": source}
     assert (ours["trust"], ours["length"]) == ("trusted", 4)
-    assert label == {"label": "untrusted", "source": {"observation": digest}, "follows": 0}
+    assert label == {
+        "label": "untrusted",
+        "source": {"observation": digest},
+        "follows": 0,
+        "beside": {},
+    }
     assert b"Ignore your instructions" not in everything
     assert problem(tmp_path) is None
 
@@ -380,7 +385,7 @@ async def test_observed_content_labels_the_session_unless_it_is_trusted(tmp_path
         assert await gate.request("observe", **PAGE) == {"labels": ["untrusted"]}
         assert (await gate.govern("send_mail"))["status"] == "held"
         assert len(told(gate, "observation.recorded")) == 3
-        assert len(told(gate, "label.added")) == 1
+        assert len(told(gate, "label.added")) == 2
     assert problem(tmp_path) is None
 
 

@@ -158,7 +158,7 @@ async def test_what_is_read_later_labels_the_session_again_and_the_old_signature
         added = told(gate, "label.added")
     assert again["status"] == "held"
     assert "not about this, as it stands now" in refused["reason"]
-    assert [item["label"] for item in added] == ["untrusted", "web", "untrusted"]
+    assert [item["label"] for item in added] == ["untrusted", "web"] * 2
     assert problem(tmp_path) is None
 
 
@@ -278,6 +278,32 @@ async def test_rows_of_labels_cannot_be_taken_out_or_put_back_unseen(tmp_path: P
         put_back(tmp_path, untrusted)
         assert (await gate.govern("send_mail", {"n": 4}))["status"] == "held"
     assert "untrusted" in str(problem(tmp_path))
+
+
+@pytest.mark.tampers
+async def test_older_row_of_a_label_that_was_brought_again_makes_no_removal_count(
+    tmp_path: Path,
+) -> None:
+    async with Driver(tmp_path, wary()) as gate:
+        await tools(gate)
+        await gate.govern("read_page")
+        [untrusted, _] = rows(tmp_path)
+        remove(gate, tmp_path)
+        await gate.request("observe", text="a mail from outside", source="mail")
+        [again, _] = rows(tmp_path)
+        put_back(tmp_path, untrusted)
+        found = problem(tmp_path)
+    async with Driver(tmp_path, wary()) as later:
+        await tools(later)
+        with pytest.raises(RPCError, match="are not those its log tells of"):
+            await later.govern("send_mail", {"n": 1})
+        put_back(tmp_path, again)
+        honest = await later.govern("send_mail", {"n": 2})
+        added = told(later, "label.added")
+    assert "untrusted" in str(found)
+    assert honest["status"] == "held"
+    assert [item["beside"].keys() for item in added] == [set(), {"untrusted"}, {"web"}]
+    assert ("send_mail", {"n": 1}) not in later.ran
 
 
 @pytest.mark.tampers

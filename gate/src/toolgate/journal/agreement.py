@@ -12,8 +12,8 @@
 6. each session remembers the last result of each call that the log says is remembered, unless its
    proposal was rolled back since, and no other;
 7. what was used of each limit was counted last where its row says, and none lacks its row;
-8. each label of a session was added where its row says, and not taken away since; none that was
-   added, and not taken away, lacks its row.
+8. each label of a session was added last where its row says, and not taken away since; none that
+   was added, and not taken away, lacks its row.
 
 What an older program wrote is silent about keys, limits and results (3, 6, 7): there the rows have
 to stand at some event.
@@ -229,16 +229,17 @@ class Rows:
     def _labels(self) -> None:
         added = self._log.labels
         for label in self._all(LabelRecord):
-            if added.pop((label.session, label.label), None) != label.last_seq:
+            if added.get(label.session, {}).pop(label.label, None) != label.last_seq:
                 raise JournalTampered(
                     f"no event says that session {label.session} was given the label "
                     f"{label.label!r} at {label.last_seq}: the log was cut"
                 )
-        for (session, name), seq in added.items():
-            raise JournalTampered(
-                f"the row of the label {name!r} of session {session} is missing; event {seq} "
-                "added it"
-            )
+        for session, left in added.items():
+            for name, seq in left.items():
+                raise JournalTampered(
+                    f"the row of the label {name!r} of session {session} is missing; event {seq} "
+                    "added it"
+                )
 
     def _results(self) -> None:
         expected = self._expected_results()

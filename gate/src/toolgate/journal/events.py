@@ -51,6 +51,7 @@ class EventKind(StrEnum):
     STATE_CHANGED = "state.changed"
     STATE_ROLLED_BACK = "state.rolled_back"
     LABEL_ADDED = "label.added"
+    """Something brought it, though the session may have it already."""
     LABEL_REMOVED = "label.removed"
     """An approver has taken it away; ``action`` is the name of the session's removals."""
     OBSERVATION_RECORDED = "observation.recorded"

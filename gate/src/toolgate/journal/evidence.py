@@ -9,7 +9,7 @@ from toolgate import jsonvalue
 from toolgate.errors import JournalTampered
 from toolgate.journal.events import Event, EventKind
 from toolgate.journal.grounds import Grounds, where
-from toolgate.journal.heads import STATE_EVENTS, written
+from toolgate.journal.heads import BESIDE, STATE_EVENTS, written
 from toolgate.journal.names import is_name
 from toolgate.journal.store import Store
 
@@ -40,7 +40,8 @@ class Evidence:
         """Where each key of a session's state was written last."""
         self.checkpoints: dict[int, str | None] = {}
         """The session of each checkpoint, by where it was saved."""
-        self.labels: dict[tuple[str | None, str], int] = {}
+        self.labels: dict[str | None, dict[str, int]] = {}
+        """Where each label of a session was given last."""
         self.counted: dict[str, int] = {}
         """Where something of each limit was used up last, by its name."""
         self.results: list[tuple[str, bool]] = []
@@ -115,16 +116,24 @@ def _saved(log: Evidence, event: Event) -> None:
 
 
 def _labelled(log: Evidence, event: Event) -> None:
-    label = event.session, jsonvalue.parse(event.data)["label"]
-    if label in log.labels:
+    data = jsonvalue.parse(event.data)
+    label, there = data["label"], log.labels.setdefault(event.session, {})
+    before = there.pop(label, None)
+    # An older program told of no others, and of no label twice.
+    if BESIDE not in data and before is not None:
         raise JournalTampered(f"{where(event)} adds a label a second time")
-    log.grounds.labelled(event, label[1])
-    log.labels[label] = event.seq
+    if data.get(BESIDE, there) != there:
+        raise JournalTampered(
+            f"{where(event)} tells of other labels than its session had: rows were missing, or old "
+            "ones put back, when it was written"
+        )
+    log.grounds.labelled(event, label)
+    there[label] = event.seq
 
 
 def _unlabelled(log: Evidence, event: Event) -> None:
     data = jsonvalue.parse(event.data)
-    if log.labels.pop((event.session, data["label"]), None) != data["added"]:
+    if log.labels.get(event.session, {}).pop(data["label"], None) != data["added"]:
         raise JournalTampered(f"{where(event)} takes away a label that is not there")
     log.grounds.unlabelled(event, data["label"])
 

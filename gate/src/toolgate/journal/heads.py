@@ -35,6 +35,9 @@ SESSIONS: Final = 64
 """So many sessions' heads are kept in memory: where each of their keys was written, no values."""
 SUMMARY: Final = "heads"
 """The member of an event's data that is its summary, without the keys that it writes itself."""
+BESIDE: Final = "beside"
+"""The member of an event that gives a label: the session's other labels, and where each was given.
+"""
 FOLLOWS: Final = "follows"
 """The member of an event's data that is the place of the one before it in its session that writes
 state, too, or gives a label, or of the same limit; 0 for the first.

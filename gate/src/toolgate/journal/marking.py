@@ -75,8 +75,8 @@ def _marks(store: Store) -> Iterator[tuple[Mark, int]]:
     for session, *_ in store.rows("session"):
         if seq := store.last_state_event(session):
             yield ("state", session, ""), seq
-        if added := store.labels_added(session):
-            yield ("label", session, ""), added[-1]
+        if seq := store.last_label_event(session):
+            yield ("label", session, ""), seq
 
 
 def catch_up(reader: Reader, after: int, own: str | None = None) -> Event | None:

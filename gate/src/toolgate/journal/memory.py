@@ -22,8 +22,6 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 REMEMBERED: Final = 10_000
 """Of so many things it is remembered without an anchor where they stood last."""
-SESSIONS: Final = 1000
-"""Of so many sessions the events of labels that were verified are remembered."""
 
 Kind: TypeAlias = Literal[
     "action", "hold", "proposal", "session", "usage", "result", "forgotten", "key", "state", "label"
@@ -53,8 +51,7 @@ class Memory:
         """What stands after this place in the log may be undone yet."""
         self._places: OrderedDict[Seen, int] = OrderedDict()
         """With an anchor, those that it has not yet."""
-        self._labels: OrderedDict[str, set[int]] = OrderedDict()
-        self._waiting: list[tuple[Seen | str, int]] = []
+        self._waiting: list[tuple[Seen, int]] = []
 
     def begin(self, durable: int) -> None:
         """A transaction begins, and ``durable`` is the log's last place."""
@@ -96,32 +93,14 @@ class Memory:
             if self._places.get(what) == seq:
                 del self._places[what]
 
-    def labels(self, session: str) -> set[int]:
-        """Return the places at which a session was given the labels that were seen."""
-        return self._labels.get(session, set())
-
     def saw(self, what: Seen, seq: int) -> None:
         """Note that a thing stands at a place."""
-        self._note(what, seq)
-
-    def saw_label(self, session: str, seq: int) -> None:
-        """Note that a session was given a label at a place."""
-        self._note(session, seq)
-        self._note(("label", session, ""), seq)
-
-    def _note(self, what: Seen | str, seq: int) -> None:
         if seq <= self._durable:
             self._keep(what, seq)
         else:
             self._waiting.append((what, seq))
 
-    def _keep(self, what: Seen | str, seq: int) -> None:
-        if isinstance(what, str):
-            self._labels.setdefault(what, set()).add(seq)
-            self._labels.move_to_end(what)
-            if len(self._labels) > SESSIONS:
-                self._labels.popitem(last=False)
-            return
+    def _keep(self, what: Seen, seq: int) -> None:
         places = self._places
         if seq <= places.get(what, 0):
             return

@@ -17,7 +17,7 @@ from toolgate import jsonvalue
 from toolgate.errors import JournalTampered
 from toolgate.journal.chain import JournalKey, hash_of
 from toolgate.journal.events import Event, EventKind
-from toolgate.journal.heads import FOLLOWS, Heads
+from toolgate.journal.heads import BESIDE, FOLLOWS, Heads
 from toolgate.journal.memory import Marks, Memory, Seen
 from toolgate.journal.names import key_name, removals_name
 from toolgate.journal.records import (
@@ -234,38 +234,52 @@ class Reader:
     def labels(self, session: str) -> list[LabelRecord]:
         """Return the labels of a session, in their order; raises :class:`JournalTampered`.
 
-        So it does when the log tells of others: every label that was added is there, but for those
-        that an approver has taken away. Rows that are taken out of the store are missed, and so are
-        rows that were put back in the place of others, and events that are not there any more.
+        The last event that gave it one tells where each was given last, and each row stands there,
+        but for those that an approver has taken away. So rows that are taken out of the store are
+        missed, and so are older ones put back in their place, and events that are not there any
+        more.
         """
         with self.store.view():
-            added = self._labels_added(session)
+            told = self._labels_told(session)
             found = self._records(LabelRecord, self.store.labels(session))
-            stand = {record.last_seq for record in found}
-            removed = {} if stand == added else self.removed_labels(session)
-        if stand | removed.keys() != added or not stand.isdisjoint(removed):
+            stand = {record.label: record.last_seq for record in found}
+            if stand != told:
+                removed = self.removed_labels(session)
+                told = {label: seq for label, seq in told.items() if seq not in removed}
+        if stand != told:
             raise JournalTampered(
                 f"the labels of session {session} are not those its log tells of: rows of the "
                 "table label are missing, or were put back; nothing was done on their word"
             )
         return found
 
-    def _labels_added(self, session: str) -> set[int]:
-        """Return the places at which a session was given a label; each event is verified once."""
-        seen, last = self.memory.labels(session), self.memory.last(("label", session, ""))
-        before = 0
-        found = self.store.labels_added(session)
-        for seq in found:
-            if seq not in seen:
-                event = self.event(seq)
-                if jsonvalue.parse(event.data).get(FOLLOWS, before) != before:
-                    raise _labels_hidden(session)
-                self.memory.saw_label(session, seq)
-            before = seq
-        added = set(found)
-        if not seen <= added or (last and last not in added):
+    def _labels_told(self, session: str) -> dict[str, int]:
+        """Return where a session was given each label last, those besides that it has lost since.
+
+        Raises :class:`JournalTampered`.
+        """
+        # Asked first: what others do meanwhile moves the log on, never back.
+        what = ("label", session, "")
+        seen = self.memory.last(what)
+        last = self.store.last_label_event(session)
+        if last < seen:
             raise _labels_hidden(session)
-        return added
+        if not last:
+            return {}
+        if last > seen:
+            self.memory.saw(what, last)
+        told = jsonvalue.parse(self.event(last).data)
+        if BESIDE in told:
+            return {**told[BESIDE], told["label"]: last}
+        # An older program told of no others.
+        places: dict[str, int] = {}
+        before = 0
+        for seq in self.store.labels_added(session):
+            told = jsonvalue.parse(self.event(seq).data)
+            if told.get(FOLLOWS, before) != before:
+                raise _labels_hidden(session)
+            places[told["label"]] = before = seq
+        return places
 
     def removed_labels(self, session: str) -> dict[int, str]:
         """Return the labels that were taken away from a session, by the places they were added at.

@@ -182,8 +182,8 @@ class CheckpointRecord(NamedTuple):
 class LabelRecord(NamedTuple):
     """A label that a session has: ``at`` is when something last brought it.
 
-    ``last_seq`` is the place of the event that added it. The row goes when an approver takes the
-    label away; what brings it again adds it anew.
+    ``last_seq`` is the place of the event that tells so: there is one each time, and a removal
+    names it. The row goes when an approver takes the label away.
     """
 
     session: str

@@ -235,6 +235,12 @@ class SQLiteStore(Envelopes):
         with READING:
             return [row[0] for row in self._run(sql, (session,))]
 
+    def last_label_event(self, session: str) -> int:
+        """Return the place of the last event that gives a session a label, by index; 0: none."""
+        sql = "SELECT ifnull(max(seq), 0) FROM event WHERE kind = 'label.added' AND session = ?"
+        with READING:
+            return int(self._run(sql, (session,)).fetchone()[0])
+
     def last_state_event(self, session: str) -> int:
         """Return the place of the last event that writes a session's state, by index; 0: none."""
         sql = f"SELECT ifnull(max(seq), 0) FROM event WHERE {STATE_EVENT} AND session = ?"

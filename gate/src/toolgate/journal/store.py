@@ -146,6 +146,9 @@ class Store(Protocol):
     def labels_added(self, session: str) -> list[int]:
         """Return the places of the events that give a session a label, by index, in order."""
 
+    def last_label_event(self, session: str) -> int:
+        """Return the place of the last event that gives a session a label, by index; 0: none."""
+
     def last_state_event(self, session: str) -> int:
         """Return the place of the last event that writes a session's state, by index; 0: none."""
 

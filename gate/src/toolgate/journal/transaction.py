@@ -16,12 +16,12 @@ The rules of writing:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from toolgate import jsonvalue
 from toolgate.journal.chain import GENESIS, JournalKey, event_hash
 from toolgate.journal.events import Event, EventKind
-from toolgate.journal.heads import FOLLOWS
+from toolgate.journal.heads import BESIDE, FOLLOWS
 from toolgate.journal.memory import Marks
 from toolgate.journal.names import key_name
 from toolgate.journal.reader import LASTING, Reader
@@ -145,20 +145,31 @@ class Transaction(Reader):
         self.flush()
         return super().labels(session)
 
-    def add_label(
-        self, session: str, label: str, source: dict[str, JSONValue], action: str | None
+    def add_labels(
+        self,
+        session: str,
+        labels: Iterable[str],
+        source: dict[str, JSONValue],
+        action: str | None,
     ) -> None:
-        """Give a session a label that it has not; ``source`` tells where it comes from."""
-        self.flush()
-        added = self.store.labels_added(session)
-        data: dict[str, JSONValue] = {
-            "label": label,
-            "source": source,
-            FOLLOWS: added[-1] if added else 0,
-        }
-        seq = self.append(EventKind.LABEL_ADDED, data, session=session, action=action)
-        self.memory.saw_label(session, seq)
-        self.insert(LabelRecord(session, label, self.now, seq))
+        """Give a session labels, those that it has once more; ``source`` tells where from.
+
+        Raises :class:`JournalTampered`.
+        """
+        places = {record.label: record.last_seq for record in self.labels(session)}
+        before = self.store.last_label_event(session)
+        for label in labels:
+            places.pop(label, None)
+            data: dict[str, JSONValue] = {
+                "label": label,
+                "source": source,
+                FOLLOWS: before,
+                BESIDE: {**places},
+            }
+            seq = self.append(EventKind.LABEL_ADDED, data, session=session, action=action)
+            self.memory.saw(("label", session, ""), seq)
+            self.put(LabelRecord(session, label, self.now, seq))
+            places[label] = before = seq
 
     def insert(self, record: Record) -> None:
         """Add a record, sealed; its key (and idempotency key) must be new."""

@@ -8,7 +8,7 @@ What is checked, in this order:
 3. each run's chain starts with ``run.started`` at 1, without a gap, each event naming the hash
    before it;
 4. each event's hash is that of its content, and its MAC is the journal key's;
-5. no attempt of an action was executed twice; no session, proposal or label was begun twice;
+5. no attempt of an action was executed twice; no session or proposal was begun twice;
 6. a run made the anchor only when there had been none, and with an anchor: the log goes on from
    where it knows it to have been, beyond every mark, and no row stands earlier than its own;
 7. what decisions stood on was so when they were made: see :mod:`toolgate.journal.grounds`;

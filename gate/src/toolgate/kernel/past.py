@@ -183,19 +183,13 @@ def add_labels(
     source: dict[str, JSONValue],
     action: str | None = None,
 ) -> None:
-    """Give a session labels; ``source`` tells where those come from that it has not.
+    """Give a session labels; ``source`` tells where they come from.
 
-    Of those that it has, it is noted that they were brought again.
+    Those that it has are given once more: whoever takes one away has to know of this, too.
 
     ``action`` is the action that the events are about: its last event is written after this.
     """
-    known = {record.label: record for record in tx.labels(session)}
-    for label in sorted(set(labels)):
-        if (record := known.get(label)) is not None:
-            # Whoever takes it away has to know of this, too.
-            tx.put(record._replace(at=tx.now))
-            continue
-        tx.add_label(session, label, source, action)
+    tx.add_labels(session, sorted(set(labels)), source, action)
 
 
 def observe(tx: Transaction, session: str, document: Content, action: str | None = None) -> None:
