@@ -12,11 +12,17 @@ DB = ".toolgate/journal.db"
 
 
 def events(folder: Path, action: str | None = None) -> list[tuple[str, dict[str, Any]]]:
-    """Return kind and data of every event, in order; with ``action``, of those about it."""
+    """Return kind and data of every event, in order; with ``action``, of those about it.
+
+    The data is without the link to the event before.
+    """
     with sqlite3.connect(folder / DB) as db:
         rows = db.execute("SELECT kind, data, action FROM event ORDER BY seq").fetchall()
     db.close()
-    return [(kind, json.loads(data)) for kind, data, about in rows if action in (None, about)]
+    told = [(kind, json.loads(data)) for kind, data, about in rows if action in (None, about)]
+    for _, data in told:
+        data.pop("previous", None)
+    return told
 
 
 def kinds(folder: Path, action: str | None = None) -> list[str]:

@@ -189,7 +189,8 @@ class Desk:
 
         Raises :class:`~toolgate.errors.JournalTampered`.
         """
-        return decision_of(self._journal.reader, view.hold.uid)
+        record = self._journal.reader.action(view.hold.uid)
+        return None if record is None else decision_of(self._journal.reader, record)
 
     def timeline(self, session: str) -> Iterator[Event]:
         """Iterate over a session's events, in order."""

@@ -64,8 +64,9 @@ async def labels(gate: Driver) -> list[str]:
 
 
 def told(gate: Driver, kind: str) -> list[dict[str, Any]]:
-    """Return the data of the events of a kind."""
-    return [json.loads(event.data) for event in events(gate) if event.kind == kind]
+    """Return the data of the events of a kind, without links to those before."""
+    told = [json.loads(event.data) for event in events(gate) if event.kind == kind]
+    return [{name: data[name] for name in data if name != "previous"} for data in told]
 
 
 def problem(folder: Path) -> str | None:

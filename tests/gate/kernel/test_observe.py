@@ -26,9 +26,10 @@ def watched(effect: str, tool: str = "search", **more: Any) -> dict[str, Any]:
 
 
 def events(gate: Driver, kind: str) -> list[dict[str, Any]]:
-    """Return the data of the journal's events of a kind."""
+    """Return the data of the journal's events of a kind, without links to those before."""
     store = gate.gate.runtime._journal._store
-    return [jsonvalue.parse(event.data) for event in store.events() if event.kind == kind]
+    told = [jsonvalue.parse(event.data) for event in store.events() if event.kind == kind]
+    return [{name: data[name] for name in data if name != "previous"} for data in told]
 
 
 @pytest.mark.parametrize("effect", ["deny", "hold"])

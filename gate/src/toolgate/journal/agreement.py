@@ -120,7 +120,7 @@ class Rows:
         """Return the digest of what ran: an approver may have edited the arguments."""
         edit = None
         if action.hold is not None:
-            edit = self._reader.last_event(action.uid, EventKind.HOLD_EDITED)
+            edit = self._store.last_event(action.uid, EventKind.HOLD_EDITED)
         content: str = action.content if edit is None else jsonvalue.parse(edit.data)["content"]
         return content
 

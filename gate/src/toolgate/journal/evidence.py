@@ -15,6 +15,7 @@ from toolgate.journal.store import Store
 
 _ATTEMPT: Final = 64
 """Bits below an action's attempts, for the place of its last event: one number takes less room."""
+_PLACE: Final = (1 << _ATTEMPT) - 1
 ANCHORED: Final = "anchor"
 """The member of ``run.started`` that tells of the run's anchor: ``none``, ``made`` or ``kept``."""
 REMEMBERED: Final = "remembered"
@@ -57,13 +58,17 @@ class Evidence:
                 self.grounds.counted(event)
                 self.counted[str(action)] = event.seq
             elif kind == EventKind.LABEL_REMOVED:
+                self.grounds.removals(event)
                 _unlabelled(self, event)
             return
         if kind == EventKind.APPROVAL_REFUSED and is_name(action):
+            self.grounds.removals(event)
             return
         attempts = 0
         if action is not None:
-            attempts = self._actions.get(action, 0) >> _ATTEMPT
+            packed = self._actions.get(action, 0)
+            self.grounds.about(event, packed & _PLACE)
+            attempts = packed >> _ATTEMPT
             if kind == EventKind.ACTION_EXECUTING:
                 if not attempts:
                     self.grounds.called(event)
@@ -78,7 +83,7 @@ class Evidence:
     def last(self, uid: str) -> int | None:
         """Return, once, the place of the last event about an action or a proposal."""
         packed = self._actions.pop(uid, None)
-        return None if packed is None else packed & ((1 << _ATTEMPT) - 1)
+        return None if packed is None else packed & _PLACE
 
     def unclaimed(self) -> str | None:
         """Return the uid of one whose last event nobody has asked for."""
@@ -146,6 +151,15 @@ def _wrote(log: Evidence, event: Event) -> None:
         log.results.append((event.action, True))
 
 
+def _doubted(log: Evidence, event: Event) -> None:
+    log.grounds.doubted(event)
+
+
+def _settled(log: Evidence, event: Event) -> None:
+    log.grounds.settled(event)
+    _ended(log, event)
+
+
 def _ended(log: Evidence, event: Event) -> None:
     if (
         event.action is not None
@@ -167,6 +181,8 @@ _TELLS: Final[dict[str, Callable[[Evidence, Event], None]]] = {
     EventKind.CHECKPOINT_SAVED: _saved,
     EventKind.LABEL_ADDED: _labelled,
     EventKind.ACTION_SUCCEEDED: _ended,
+    EventKind.ACTION_IN_DOUBT: _doubted,
+    EventKind.ACTION_SETTLED: _settled,
     **dict.fromkeys(STATE_EVENTS, _wrote),
 }
 

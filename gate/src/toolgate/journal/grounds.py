@@ -8,7 +8,10 @@ it back afterwards. What the gate read then is in the log:
    count of calls, and where the rows of the last calls stood; only what was asked for;
 2. an event that writes state, gives a label or counts names the one before it of its kind
    (:data:`~toolgate.journal.heads.FOLLOWS`);
-3. a count of calls that is made anew is that of the calls there were.
+3. an event about an action, a proposal or removed labels names the one before it about the same
+   (:data:`~toolgate.journal.links.PREVIOUS`);
+4. a settlement names the doubt that the action was in, and ends it;
+5. a count of calls that is made anew is that of the calls there were.
 
 An older program's events say none of it, and are taken as they are.
 """
@@ -21,11 +24,15 @@ from toolgate import jsonvalue
 from toolgate.errors import JournalTampered
 from toolgate.journal.events import Event
 from toolgate.journal.heads import FOLLOWS
+from toolgate.journal.links import PREVIOUS, follows
 from toolgate.journal.names import calls_name
 from toolgate.journal.store import Store
 
 STOOD_ON: Final = "stood_on"
 """The member of a decision that tells what was read of the session for it."""
+DOUBT: Final = "doubt"
+"""The member of ``action.settled`` that is the place of the doubt that somebody has settled."""
+_MAY_FOLLOW: Final = f'"{PREVIOUS}":'.encode()
 _MAY_STAND: Final = b'"stood_on":'
 _WHILE_IT_STANDS: Final = ("hold.", "approval.")
 """What an action's log goes on with while its row stays where it is: it is held, or in doubt."""
@@ -41,6 +48,32 @@ class Grounds:
         self._labels: dict[str | None, set[str]] = {}
         self._counted: dict[str | None, int] = {}
         self._calls: dict[str | None, int] = {}
+        self._removed: dict[str | None, int] = {}
+        self._doubts: dict[str | None, int] = {}
+
+    def about(self, event: Event, last: int) -> None:
+        """Check that an event about something names the last one about it."""
+        if _MAY_FOLLOW in event.data:
+            self._hold_link(event, follows(event, last), last, f"the log of {event.action}")
+
+    def removals(self, event: Event) -> None:
+        """Check that an event about a session's removed labels names the last one."""
+        self.about(event, self._removed.get(event.action, 0))
+        self._removed[event.action] = event.seq
+
+    def doubted(self, event: Event) -> None:
+        """Take down that nobody knows how an action ended."""
+        self._doubts[event.action] = event.seq
+
+    def settled(self, event: Event) -> None:
+        """Check that somebody has settled the doubt that an action was in; it is over now."""
+        doubt = self._doubts.pop(event.action, 0)
+        named = jsonvalue.parse(event.data).get(DOUBT, doubt)
+        if named != doubt:
+            raise JournalTampered(
+                f"{where(event)} settles the doubt of event {named}, and action {event.action} "
+                f"was in that of event {doubt}: a settlement was used a second time"
+            )
 
     def wrote_state(self, event: Event) -> None:
         """Take down that an event wrote its session's state."""
@@ -103,10 +136,12 @@ class Grounds:
         _hold(decision, f"the row of action {uid} as of event", place, now)
 
     def _link(self, event: Event, last: int, what: str) -> None:
-        follows = jsonvalue.parse(event.data).get(FOLLOWS, last)
-        if follows != last:
+        self._hold_link(event, jsonvalue.parse(event.data).get(FOLLOWS, last), last, what)
+
+    def _hold_link(self, event: Event, named: object, last: int, what: str) -> None:
+        if named != last:
             raise JournalTampered(
-                f"{where(event)} follows event {follows} of {what}, and the log had gone on to "
+                f"{where(event)} follows event {named} of {what}, and the log had gone on to "
                 f"{last}: events were hidden from the gate, or an old row was put back, when it "
                 "was written"
             )

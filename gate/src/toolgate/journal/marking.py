@@ -167,10 +167,10 @@ def _look(reader: Reader, uid: str) -> None:
 
 def _result_of(reader: Reader, action: ActionRecord) -> tuple[Seen, int] | None:
     """Return what a session remembers an action's success as, and since where, if it does."""
-    end = reader.last_event(action.uid, EventKind.ACTION_SUCCEEDED)
+    end = reader.last_event(action.uid, EventKind.ACTION_SUCCEEDED, action.last_seq)
     if end is None or not jsonvalue.parse(end.data).get(REMEMBERED):
         return None
-    edit = reader.last_event(action.uid, EventKind.HOLD_EDITED)
+    edit = reader.last_event(action.uid, EventKind.HOLD_EDITED, action.last_seq)
     content = action.content if edit is None else jsonvalue.parse(edit.data)["content"]
     return ("result", action.session, content), end.seq
 

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from toolgate import jsonvalue
 from toolgate.errors import JournalTampered
+from toolgate.journal import links
 from toolgate.journal.chain import JournalKey, hash_of
 from toolgate.journal.events import Event, EventKind
 from toolgate.journal.heads import BESIDE, FOLLOWS, Heads
@@ -214,7 +215,10 @@ class Reader:
         ended = self.store.event(seq)
         if ended is None or ended.action is None or not self.genuine(ended):
             return False
-        done = self.last_event(ended.action.partition("-")[0], EventKind.STATE_ROLLED_BACK)
+        proposal = self.proposal(ended.action.partition("-")[0])
+        if proposal is None:
+            return False
+        done = self.last_event(proposal.uid, EventKind.STATE_ROLLED_BACK, proposal.last_seq)
         return done is not None and done.seq > seq
 
     def usage(self, name: str) -> UsageRecord | None:
@@ -286,8 +290,7 @@ class Reader:
 
         Raises :class:`JournalTampered`.
         """
-        events = self.store.events(action=removals_name(session))
-        told = [e for e in events if e.kind == EventKind.LABEL_REMOVED and self.verified_event(e)]
+        told = [e for e in self.log(removals_name(session), 0) if e.kind == EventKind.LABEL_REMOVED]
         data = [jsonvalue.parse(event.data) for event in told]
         return {item["added"]: item["label"] for item in data}
 
@@ -321,10 +324,22 @@ class Reader:
             raise JournalTampered(f"the event {seq} is missing from the journal")
         return self.verified_event(event)
 
-    def last_event(self, action: str, kind: EventKind) -> Event | None:
-        """Return an action's last event of a kind, verified; raises :class:`JournalTampered`."""
-        event = self.store.last_event(action, kind)
-        return None if event is None else self.verified_event(event)
+    def log(self, name: str, stands: int) -> list[Event]:
+        """Return all events about an action or a proposal, in order, verified.
+
+        ``stands`` is the place at which its row stands, or its hold's: the log goes that far. 0 for
+        what has no row, where nothing tells that the newest are missing. Raises
+        :class:`JournalTampered`, also for a gap (:mod:`toolgate.journal.links`).
+        """
+        # All of it is read first: an error amid a look-up would leave it open, and the lock taken.
+        events = [self.verified_event(event) for event in list(self.store.events(action=name))]
+        links.check(name, events, stands)
+        return events
+
+    def last_event(self, name: str, kind: EventKind, stands: int) -> Event | None:
+        """Return the last event of a kind in a :meth:`log`; raises :class:`JournalTampered`."""
+        events = [event for event in self.log(name, stands) if event.kind == kind]
+        return events[-1] if events else None
 
     def genuine(self, event: Event) -> bool:
         """Tell whether an event was written with the journal key, and not changed since."""

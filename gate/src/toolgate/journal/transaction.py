@@ -11,7 +11,8 @@ The rules of writing:
    remembered results and usage are replaced (:meth:`Transaction.put`, :meth:`Transaction.count`),
    which is safe because whoever read them read them under the same lock;
 4. what is written of state, of a limit or of an idempotency key has an event of its own that can be
-   found by index, so that a row that was set back or taken away is not believed.
+   found by index, so that a row that was set back or taken away is not believed;
+5. an event about an action or a proposal names the one before it (:mod:`toolgate.journal.links`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from toolgate import jsonvalue
 from toolgate.journal.chain import GENESIS, JournalKey, event_hash
 from toolgate.journal.events import Event, EventKind
 from toolgate.journal.heads import BESIDE, FOLLOWS
+from toolgate.journal.links import FIRST, PREVIOUS, UNLINKED
 from toolgate.journal.memory import Marks
 from toolgate.journal.names import key_name
 from toolgate.journal.reader import LASTING, Reader
@@ -41,6 +43,8 @@ from toolgate.jsonvalue import JSONValue
 
 REMEMBERED_LIMITS = 1000
 """Of so many limits it is remembered between transactions what is used of them."""
+REMEMBERED_LOGS = 500
+"""Of so many actions and proposals it is remembered between transactions where their logs end."""
 
 
 class RecordChanged(Exception):
@@ -63,12 +67,16 @@ class Transaction(Reader):
         """What is used of some limits, as of the log's last event: true until others write."""
         self.may_begin: Callable[[], None] = _may
         """Refuses that a body begins: raises :class:`~toolgate.errors.Unanchored`."""
+        self._last: dict[str, int] = {}
+        """The last events about some actions and proposals: true until others write."""
 
     def open(self, n: int, prev: bytes, at: int) -> None:
         """Begin where the run's chain ended; ``at`` is the time everything in here happens."""
         seq = self.store.last_seq()
         if seq != self._seq or len(self._usage) > REMEMBERED_LIMITS:
             self._usage.clear()
+        if seq != self._seq or len(self._last) > REMEMBERED_LOGS:
+            self._last.clear()
         self._seq, self._n, self._prev, self.now = seq, n, prev, at
         self._durable = seq
         self.memory.begin(seq)
@@ -92,6 +100,7 @@ class Transaction(Reader):
         self._seq, self._n, self._prev = mark
         self._events.clear()
         self._usage.clear()
+        self._last.clear()
         kept = max(self._seq, self._durable)
         self.heads.forget(kept)
         self.memory.forget(kept)
@@ -111,9 +120,15 @@ class Transaction(Reader):
         action: str | None = None,
     ) -> int:
         """Add an event to the log and return its place in it."""
+        self._seq = seq = self._seq + 1
+        if action is not None and kind not in UNLINKED:
+            previous = self._last.get(action)
+            if previous is None:
+                previous = 0 if kind in FIRST else self.store.last_seq_of(action)
+            data = {**data, PREVIOUS: previous}
+            self._last[action] = seq
         text = jsonvalue.canonical(data)
         name, run, prev, now = kind.value, self._run, self._prev, self.now
-        self._seq = seq = self._seq + 1
         self._n = n = self._n + 1
         self._prev = digest = event_hash(prev, seq, run, n, now, session, action, name, text)
         mac = self._mac(digest)
@@ -139,6 +154,11 @@ class Transaction(Reader):
         self.memory.saw(("state", session, ""), seq)
         self.flush()
         return seq
+
+    def log(self, name: str, stands: int) -> list[Event]:
+        """Return a log (:meth:`Reader.log`), with what was appended here."""
+        self.flush()
+        return super().log(name, stands)
 
     def labels(self, session: str) -> list[LabelRecord]:
         """Return the labels of a session, those given here too; raises :class:`JournalTampered`."""

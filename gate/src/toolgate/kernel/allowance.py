@@ -90,8 +90,10 @@ class Allowance:
         known = tx.result(session, call.content)
         if known is None or not (idempotent or tx.now - known.at <= (ttl or 0.0) * 1e6):
             return None
-        proposal = proposal_uid(known.uid)
-        if proposal is not None and tx.last_event(proposal, EventKind.STATE_ROLLED_BACK):
+        uid = proposal_uid(known.uid)
+        proposal = None if uid is None else tx.proposal(uid)
+        stands = 0 if proposal is None else proposal.last_seq
+        if uid is not None and tx.last_event(uid, EventKind.STATE_ROLLED_BACK, stands):
             raise JournalTampered(
                 f"session {session} remembers action {known.uid}, whose proposal was rolled back: "
                 "an old row was put back; nothing was done on its word"

@@ -110,6 +110,6 @@ def heard_of(reader: Reader, hold: HoldRecord) -> Heard:
     digests = tuple(told[HEARD]) if HEARD in told else None
     if AFTER not in told:
         # An older program said it where the hold was reopened, and nowhere else.
-        reopened = reader.last_event(hold.uid, EventKind.HOLD_REOPENED)
+        reopened = reader.last_event(hold.uid, EventKind.HOLD_REOPENED, hold.last_seq)
         told = {} if reopened is None else jsonvalue.parse(reopened.data)
     return Heard(told.get(AFTER, 0), digests)

@@ -174,7 +174,7 @@ def view_hold(
     )
     edit, made = None, edit_of(reader, action)
     if made is not None:
-        before = proposed_args(reader, action.uid)
+        before = proposed_args(reader, action)
         edit = Edit(said.version.by or made["by"], before, before)
     elif said.version.by is not None:
         edit = Edit(said.version.by, base.args, _shown(proposed, redactor))
@@ -183,7 +183,7 @@ def view_hold(
 
 def _as_released(reader: Reader, record: HoldRecord, said: Tally) -> Tally:
     """Return who released a hold by the log's word: what lies beside it may be gone since."""
-    event = reader.last_event(record.uid, EventKind.HOLD_RELEASED)
+    event = reader.last_event(record.uid, EventKind.HOLD_RELEASED, record.last_seq)
     if event is None:
         return said
     data = jsonvalue.parse(event.data)

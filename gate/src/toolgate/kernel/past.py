@@ -225,25 +225,31 @@ def take_over(tx: Transaction, session: str, uid: str) -> None:
 
     ``uid`` may be a proposal's; then it is told those of all its actions.
     """
-    uids = [uid] if tx.proposal(uid) is None else [action.uid for action in tx.actions_of(uid)]
-    for name in uids:
-        add_labels(tx, session, brought_by(tx, name), {"action": name})
+    action = tx.action(uid)
+    for record in tx.actions_of(uid) if action is None else [action]:
+        add_labels(tx, session, brought_by(tx, record), {"action": record.uid})
 
 
-def brought_by(tx: Transaction, uid: str) -> set[str]:
-    """Return the labels that an action has brought, or could have, by its own log."""
+def brought_by(tx: Transaction, record: ActionRecord) -> set[str]:
+    """Return the labels that an action has brought, or could have, by its own log.
+
+    Raises :class:`JournalTampered`.
+    """
     labels: set[str] = set()
-    for event in tx.store.events(action=uid):
-        data = jsonvalue.parse(tx.event(event.seq).data)
+    for event in tx.log(record.uid, record.last_seq):
+        data = jsonvalue.parse(event.data)
         labels.update(data.get("emits", ()))
         if event.kind == EventKind.OBSERVATION_RECORDED and data["trust"] == "untrusted":
             labels.add(UNTRUSTED)
     return labels
 
 
-def emitted(tx: Transaction, uid: str) -> list[str]:
-    """Return what the contract of an action's tool emitted when the action was last started."""
-    event = tx.last_event(uid, EventKind.ACTION_EXECUTING)
+def emitted(tx: Transaction, record: ActionRecord) -> list[str]:
+    """Return what the contract of an action's tool emitted when the action was last started.
+
+    Raises :class:`JournalTampered`.
+    """
+    event = tx.last_event(record.uid, EventKind.ACTION_EXECUTING, record.last_seq)
     labels: list[str] = [] if event is None else jsonvalue.parse(event.data).get("emits", [])
     return labels
 
@@ -254,7 +260,7 @@ def _started(reader: Reader, session: SessionRecord) -> Iterator[tuple[int, str,
     first = f"{max(session.opened_at - _CLOCKS_DIFFER, 0) // 1000:011x}"
     for record in reader.actions_since(session.session, first):
         if record.attempts > 0 and _calls_tool(reader, record):
-            event = reader.last_event(record.uid, EventKind.ACTION_EXECUTING)
+            event = reader.last_event(record.uid, EventKind.ACTION_EXECUTING, record.last_seq)
             yield record.last_seq if event is None else event.seq, record.uid, record.tool
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from toolgate import clock, faults, jsonvalue
 from toolgate.errors import JournalTampered
@@ -120,7 +120,7 @@ class PlanSteps:
         if idempotency_key is not None:
             known = tx.proposal_by_key(*ours, idempotency_key)
             if known is not None:
-                if _received(tx, known.uid).get("content") not in (content, hidden_content):
+                if _received(tx, known).get("content") not in (content, hidden_content):
                     raise KeyConflict(
                         f"the idempotency key {idempotency_key!r} names another proposal "
                         f"({known.uid}): one key is one proposal for ever"
@@ -216,7 +216,7 @@ class PlanSteps:
 
         A tool that nobody had registered when the proposal was made is not waited for.
         """
-        never = _received(tx, progress.uid).get("unregistered") or ()
+        never = _received(tx, progress.record).get("unregistered") or ()
         ahead = (tool for tool in progress.tools_ahead() if tool not in never)
         missing = self._steps.judge.unregistered(ahead)
         if not missing:
@@ -256,7 +256,7 @@ class PlanSteps:
         an earlier gate has done of it is not done again.
         """
         _still_claimed(tx, progress)
-        done = tx.last_event(progress.uid, EventKind.STATE_ROLLED_BACK)
+        done = tx.last_event(progress.uid, EventKind.STATE_ROLLED_BACK, progress.record.last_seq)
         if done is not None:
             data = jsonvalue.parse(done.data)
             return data["restored"], data["kept"]
@@ -392,7 +392,8 @@ class PlanSteps:
             )
             take_note = progress.again if row.uid in again else progress.note
             take_note(action.id, step, tx.event(row.last_seq).at)
-        progress.rolled_back = tx.last_event(record.uid, EventKind.STATE_ROLLED_BACK) is not None
+        done = tx.last_event(record.uid, EventKind.STATE_ROLLED_BACK, record.last_seq)
+        progress.rolled_back = done is not None
         return progress, held, stopped
 
     def _progress(
@@ -507,21 +508,20 @@ def _refused(
     )
 
 
-_HIDES: Final = b'{"content":"' + REDACTED.encode()
-"""How ``proposal.received`` begins where it does not show all of the proposal."""
-
-
 def _shown(reader: Reader, record: ProposalRecord) -> bytes:
     """Return a proposal's document as its log shows it."""
-    event = reader.last_event(record.uid, EventKind.PROPOSAL_RECEIVED)
-    if event is None or not event.data.startswith(_HIDES):
+    received = _received(reader, record)
+    if not str(received.get("content", "")).startswith(REDACTED):
         return record.document
-    return jsonvalue.canonical(jsonvalue.parse(event.data)["proposal"])
+    return jsonvalue.canonical(received["proposal"])
 
 
-def _received(reader: Reader, uid: str) -> dict[str, JSONValue]:
-    event = reader.last_event(uid, EventKind.PROPOSAL_RECEIVED)
-    return {} if event is None else jsonvalue.parse(event.data)
+def _received(reader: Reader, record: ProposalRecord) -> dict[str, JSONValue]:
+    event = reader.last_event(record.uid, EventKind.PROPOSAL_RECEIVED, record.last_seq)
+    if event is None:
+        raise JournalTampered(f"no event says that proposal {record.uid} was received")
+    data: dict[str, JSONValue] = jsonvalue.parse(event.data)
+    return data
 
 
 def _tools_of(proposal: ActionProposal) -> Iterator[str]:

@@ -24,6 +24,7 @@ from toolgate.ir import (
 from toolgate.journal.events import EventKind
 from toolgate.journal.grounds import STOOD_ON
 from toolgate.journal.journal import Reader
+from toolgate.journal.links import PREVIOUS
 from toolgate.journal.records import ActionRecord, HoldRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.answers import heard_of
@@ -115,15 +116,15 @@ def same_content(reader: Reader, record: ActionRecord, call: Call) -> bool:
 def shown_args(reader: Reader, record: ActionRecord) -> dict[str, JSONValue]:
     """Return an action's arguments as the log shows them; raises :class:`JournalTampered`."""
     edited = edited_args(reader, record)
-    return proposed_args(reader, record.uid) if edited is None else edited
+    return proposed_args(reader, record) if edited is None else edited
 
 
-def proposed_args(reader: Reader, uid: str) -> dict[str, JSONValue]:
+def proposed_args(reader: Reader, record: ActionRecord) -> dict[str, JSONValue]:
     """Return the arguments an action was proposed with, as the log shows them.
 
     Raises :class:`JournalTampered`.
     """
-    return _proposed(reader, uid)["args"]  # type: ignore[no-any-return]
+    return _proposed(reader, record)["args"]  # type: ignore[no-any-return]
 
 
 def edited_args(reader: Reader, record: ActionRecord) -> dict[str, JSONValue] | None:
@@ -148,7 +149,7 @@ def edit_of(reader: Reader, record: ActionRecord) -> dict[str, Any] | None:
     """Return what the log tells of the edit that an action's arguments are, if they are one."""
     if record.hold is None:
         return None
-    event = reader.last_event(record.uid, EventKind.HOLD_EDITED)
+    event = reader.last_event(record.uid, EventKind.HOLD_EDITED, record.last_seq)
     return None if event is None else jsonvalue.parse(event.data)
 
 
@@ -162,7 +163,7 @@ def redaction_of(
     if not redacted(record):
         return None
     ended = record.status not in UNSETTLED
-    pointers = () if ended else _proposed(reader, record.uid).get("redacted", ())
+    pointers = () if ended else _proposed(reader, record).get("redacted", ())
     return redact(args, pointers, reader.redacting)
 
 
@@ -177,10 +178,12 @@ def redactor_of(
     return Redactor(pointers, reader.redacting, known or config.tools.__contains__)
 
 
-def _proposed(reader: Reader, uid: str) -> dict[str, Any]:
-    event = reader.last_event(uid, EventKind.ACTION_PROPOSED)
+def _proposed(reader: Reader, record: ActionRecord) -> dict[str, Any]:
+    event = reader.last_event(record.uid, EventKind.ACTION_PROPOSED, record.last_seq)
     if event is None:
-        raise JournalTampered(f"no event says that the action {uid} was proposed: the log was cut")
+        raise JournalTampered(
+            f"no event says that the action {record.uid} was proposed: the log was cut"
+        )
     data: dict[str, Any] = jsonvalue.parse(event.data)
     return data
 
@@ -305,7 +308,7 @@ def recall(reader: Reader, record: ActionRecord) -> Outcome:
     event = reader.event(record.last_seq)
     if record.status == ActionStatus.IN_DOUBT and event.kind == EventKind.APPROVAL_REFUSED:
         # While it is in doubt, its log goes on with what was said of that and does not count.
-        event = reader.last_event(record.uid, EventKind.ACTION_IN_DOUBT) or event
+        event = reader.last_event(record.uid, EventKind.ACTION_IN_DOUBT, record.last_seq) or event
     data = jsonvalue.parse(event.data)
     if event.action != record.uid or data.get("status") != record.status:
         raise JournalTampered(
@@ -316,7 +319,7 @@ def recall(reader: Reader, record: ActionRecord) -> Outcome:
         uid=record.uid,
         output=data.get("output"),
         error=error_of(data.get("error")),
-        decision=decision_of(reader, record.uid),
+        decision=decision_of(reader, record),
         duration_ms=data.get("duration_ms"),
         attempts=record.attempts,
         replayed=True,
@@ -326,13 +329,14 @@ def recall(reader: Reader, record: ActionRecord) -> Outcome:
     )
 
 
-def decision_of(reader: Reader, uid: str) -> dict[str, JSONValue] | None:
+def decision_of(reader: Reader, record: ActionRecord) -> dict[str, JSONValue] | None:
     """Return policy's last decision on an action, from the log, as its caller was told it."""
-    event = reader.last_event(uid, EventKind.ACTION_DECIDED)
+    event = reader.last_event(record.uid, EventKind.ACTION_DECIDED, record.last_seq)
     if event is None:
         return None
     decision: dict[str, JSONValue] = jsonvalue.parse(event.data)
     decision.pop(STOOD_ON, None)
+    decision.pop(PREVIOUS, None)
     return decision
 
 

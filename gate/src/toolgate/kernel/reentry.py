@@ -67,7 +67,7 @@ class Reentry:
             ActionStatus.PROPOSED,
             record.uid,
             error=error,
-            decision=decision_of(tx, record.uid),
+            decision=decision_of(tx, record),
             attempts=record.attempts,
         )
 
@@ -79,7 +79,7 @@ class Reentry:
             ActionStatus.SKIPPED,
             record.uid,
             error=error,
-            decision=decision_of(tx, record.uid),
+            decision=decision_of(tx, record),
             attempts=record.attempts,
         )
 

@@ -69,7 +69,7 @@ class Releases:
 
     def standing(self, tx: Transaction, record: ActionRecord) -> Outcome:
         """Return how an action stands that is held or executing."""
-        decision = decision_of(tx, record.uid)
+        decision = decision_of(tx, record)
         if record.status == ActionStatus.EXECUTING:
             return Outcome(
                 ActionStatus.EXECUTING,
@@ -136,7 +136,7 @@ class Releases:
             record.uid,
             error=error,
             hold=hold_summary(hold),
-            decision=decision_of(tx, record.uid),
+            decision=decision_of(tx, record),
             attempts=record.attempts,
         )
 
@@ -189,14 +189,14 @@ class Releases:
             if repeat is None:
                 refusal = self._room(tx, record, call, judged.tool, usage)
             if isinstance(refusal, NoToken):
-                held = held_step(record, hold, decision_of(tx, record.uid), said, refusal.error)
+                held = held_step(record, hold, decision_of(tx, record), said, refusal.error)
                 return refusal if patient else held.outcome
         hold_record = self._ledger.heard(tx, hold_record, said, rows)
         if version.by is not None and step.step in ("execute", "reopen"):
             hold_record, record = self._ledger.edit(tx, record, hold_record, version, call)
             edited = call.args if call.redaction is None else call.redaction.args
         if step.verdict is None:
-            decision = decision_of(tx, record.uid)
+            decision = decision_of(tx, record)
         else:
             decision = decision_json(step.verdict, self._settings.mode)
             self._ledger.decide(tx, record.session, record.uid, decision, step.stood_on)
@@ -298,7 +298,7 @@ class Releases:
         hold_record, record = self._ledger.refuse_edit(
             tx, record, hold_record, hold, version, error, heard=heard
         )
-        return held_step(record, hold, decision_of(tx, record.uid))
+        return held_step(record, hold, decision_of(tx, record))
 
     def _not_released(self, tx: Transaction, case: _Case, step: Release) -> Step:
         record, hold_record, hold = case.record, case.hold_record, case.hold
@@ -332,7 +332,7 @@ class Releases:
     def as_proposed(self, tx: Transaction, record: ActionRecord) -> Call:
         """Return a held action's call, with the time its caller gave it."""
         call = call_of(tx, record)
-        event = tx.last_event(record.uid, EventKind.ACTION_PROPOSED)
+        event = tx.last_event(record.uid, EventKind.ACTION_PROPOSED, record.last_seq)
         timeout_ms = None if event is None else jsonvalue.parse(event.data).get("timeout_ms")
         return call if timeout_ms is None else call._replace(timeout=timeout_ms / 1000)
 

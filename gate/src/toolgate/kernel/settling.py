@@ -30,6 +30,7 @@ from toolgate.approvals.tally import Received
 from toolgate.errors import JournalTampered
 from toolgate.ir import ActionStatus, Outcome, OutcomeError, OutcomeKind, ProposalStatus
 from toolgate.journal.events import EventKind
+from toolgate.journal.grounds import DOUBT
 from toolgate.journal.journal import Reader, Transaction
 from toolgate.journal.records import ActionRecord, ApprovalRow
 from toolgate.jsonvalue import JSONValue
@@ -55,7 +56,7 @@ def doubt_of(reader: Reader, record: ActionRecord, pinned: Mapping[str, Ed25519P
     Raises :class:`JournalTampered`.
     """
     check_place(reader, record)
-    event = reader.last_event(record.uid, EventKind.ACTION_IN_DOUBT)
+    event = reader.last_event(record.uid, EventKind.ACTION_IN_DOUBT, record.last_seq)
     if event is None or record.status != ActionStatus.IN_DOUBT:
         raise JournalTampered(f"no event says that the action {record.uid} is in doubt")
     settlers = sorted(pinned)
@@ -99,7 +100,7 @@ def _why_over(reader: Reader, uid: str) -> str | None:
         raise JournalTampered(f"the proposal of action {uid} is missing from the journal")
     if record.status in _ENDED:
         return f"its proposal {proposal} is {record.status}"
-    if reader.last_event(proposal, EventKind.STATE_ROLLED_BACK) is not None:
+    if reader.last_event(proposal, EventKind.STATE_ROLLED_BACK, record.last_seq) is not None:
         return f"its proposal {proposal} is being aborted"
     return None
 
@@ -124,7 +125,7 @@ class _Case(NamedTuple):
             "outcome": said.outcome,
             "settled_by": said.approver,
             "reason": said.reason,
-            "doubt": self.doubt.seq,
+            DOUBT: self.doubt.seq,
             "envelope": row.envelope.decode(),
             "arrived": clock.to_text(row.at),
         }
@@ -183,8 +184,9 @@ class Settling:
         doubt = doubt_of(tx, record, self._settings.approvers)
         rows = tx.approvals(doubt.subject)
         judged = judge(doubt, rows, self._settings.approvers)
-        last = tx.last_event(record.uid, EventKind.APPROVAL_REFUSED) if judged.refused else None
-        seen = 0
+        last, seen = None, 0
+        if judged.refused:
+            last = tx.last_event(record.uid, EventKind.APPROVAL_REFUSED, record.last_seq)
         if last is not None and last.seq > doubt.seq:
             seen = jsonvalue.parse(last.data)["settlement"]
         evidence = {row.seq: row.evidence() for row in rows}

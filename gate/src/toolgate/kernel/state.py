@@ -120,7 +120,8 @@ def undo(
     Returns the keys that are as they were before, and those that somebody else has written since.
     Raises :class:`~toolgate.errors.JournalTampered`.
     """
-    events = [tx.last_event(uid, EventKind.STATE_CHANGED) for uid in actions]
+    rows = [row for row in map(tx.action, actions) if row is not None]
+    events = [tx.last_event(row.uid, EventKind.STATE_CHANGED, row.last_seq) for row in rows]
     changes = [
         (event.seq, change)
         for event in sorted((event for event in events if event), key=lambda e: e.seq, reverse=True)

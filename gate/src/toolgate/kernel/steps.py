@@ -372,7 +372,7 @@ class Steps:
         Its body may or may not have run, so the action is in doubt; unless it was between two
         attempts, when the failure of the last one stands.
         """
-        past.take_in(tx, record, past.emitted(tx, record.uid))
+        past.take_in(tx, record, past.emitted(tx, record))
         last = tx.event(record.last_seq)
         if last.kind == EventKind.ACTION_RETRYING and last.action == record.uid:
             error = error_of(jsonvalue.parse(last.data).get("error"))

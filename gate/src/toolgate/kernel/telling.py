@@ -24,6 +24,7 @@ from toolgate.journal.events import Event, EventKind
 from toolgate.journal.grounds import STOOD_ON
 from toolgate.journal.heads import SUMMARY
 from toolgate.journal.journal import Reader
+from toolgate.journal.links import PREVIOUS
 from toolgate.journal.records import SessionRecord
 from toolgate.jsonvalue import JSONValue
 from toolgate.kernel.judge import Judge
@@ -33,7 +34,7 @@ SCAN: Final = 2000
 LARGEST: Final = 1 << 20
 """Bytes of data after which a page ends. One event may have more, and is a page then."""
 
-_UNTOLD: Final = frozenset({STOOD_ON, SUMMARY, "envelope"})
+_UNTOLD: Final = frozenset({STOOD_ON, SUMMARY, PREVIOUS, "envelope"})
 _KEYS: Final[dict[str, tuple[str, ...]]] = {
     EventKind.STATE_CHANGED: ("changes",),
     EventKind.STATE_ROLLED_BACK: ("restored", "kept", "changes"),

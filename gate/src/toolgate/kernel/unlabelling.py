@@ -55,8 +55,8 @@ def unheard(reader: Reader, session: str) -> list[ApprovalRow]:
     if not rows:
         return rows
     kinds = (EventKind.LABEL_REMOVED, EventKind.APPROVAL_REFUSED)
-    last = [event for kind in kinds if (event := reader.last_event(name, kind)) is not None]
-    seen = max((jsonvalue.parse(event.data)["removal"] for event in last), default=0)
+    said = [event for event in reader.log(name, 0) if event.kind in kinds]
+    seen = max((jsonvalue.parse(event.data)["removal"] for event in said), default=0)
     return [row for row in rows if row.seq > seen]
 
 
