@@ -73,6 +73,11 @@ class Counted:
             await self._next.wait()
 
 
+def lasting_threads() -> set[threading.Thread]:
+    """Return the threads there are, but for one that may be writing the anchor just now."""
+    return {each for each in threading.enumerate() if each.name != "toolgate-anchor"}
+
+
 async def test_17_thousand_waits_hold_no_thread_and_each_ends_soon_after_its_approval(
     tmp_path: Path,
 ) -> None:
@@ -80,10 +85,10 @@ async def test_17_thousand_waits_hold_no_thread_and_each_ends_soon_after_its_app
         uids = await many(gate, 1000)
     async with Driver(tmp_path, config()) as gate:
         await gate.tool("pay", lambda args: args["amount"])
-        threads = threading.active_count()
+        threads = lasting_threads()
         waits = [gate.send("resume", uid=uid, wait_ms=None) for uid in uids]
         await asleep(gate, 1000)
-        assert threading.active_count() == threads
+        assert lasting_threads() == threads
         loop, took = asyncio.get_running_loop(), []
         for n in range(0, 1000, 100):
             gate.approve(uids[n], ALICE, tmp_path)
