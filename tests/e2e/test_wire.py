@@ -89,6 +89,23 @@ def test_client_that_asks_and_does_not_read_makes_nothing_grow_and_is_answered_l
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the size of a process from /proc")
+def test_lists_of_events_that_nobody_reads_are_made_one_at_a_time(
+    deployment: Path, gate: GateClient
+) -> None:
+    for n in range(24):
+        gate.call("search", {"n": n, "text": LARGE[:70_000]})
+    many = 60
+    with raw(deployment) as (pid, stdin, stdout):
+        before = largest(pid)
+        asked = {"after": 0, "limit": 1000}
+        stdin.write(b"".join(line(id=n, method="events", params=asked) for n in range(many)))
+        stdin.flush()
+        answers = [json.loads(stdout.readline()) for _ in range(many)]
+        assert largest(pid) - before < 30 * 1024, "of 80 MB"
+    assert sorted(answer["id"] for answer in answers) == list(range(many))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the size of a process from /proc")
 def test_subscriber_that_does_not_read_makes_nothing_grow_and_misses_nothing(
     deployment: Path, gate: GateClient
 ) -> None:

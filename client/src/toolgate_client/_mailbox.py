@@ -53,12 +53,15 @@ class Mailbox:
         "room",
         "runs",
         "waiting",
+        "waits",
     )
 
     def __init__(self) -> None:
         self.id = 0
         self.counted = False
         """Whether it is a call that counts against the gate's ``max_in_flight``."""
+        self.waits = False
+        """Whether it is a call whose hold is taken back when nobody waits any more."""
         self.response: Mapping[str, Any] | None = None
         self.runs: deque[Run] = deque()
         """Every run that came, in that order."""

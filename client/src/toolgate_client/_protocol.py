@@ -99,7 +99,9 @@ class Core:
         """The id of the latest run that has an owner: should its line be handled again, after an
         interrupt and after the owner has answered and left, then that was the answer."""
         self._pending: dict[int, Mailbox] = {}
-        self._abandoned: dict[int, None] = {}
+        self._abandoned: dict[int, bool] = {}
+        """Counted requests that nobody waits for, and whether a hold is to be taken back that the
+        response tells of: nobody else will ever hear of it."""
         self._greeting: Mailbox | None = None
         # The digests that it needs take their time to import, while the gate's process starts.
         from toolgate_client._omitted import shorter
@@ -134,6 +136,7 @@ class Core:
         if self._too_long(data):
             raise self._too_large(what, data)
         box.counted = method in _COUNTED
+        box.waits = method == "govern" or (method == "resume" and params.get("wait_ms") != 0)
         self._pending[box.id] = box
         self.outbox.append(Outgoing(data))
 
@@ -194,7 +197,7 @@ class Core:
         waiting = box.response is None and not self.ended
         if waiting and self._pending.get(box.id) is box:
             if box.counted:
-                self._abandoned[box.id] = None
+                self._abandoned[box.id] = box.waits
             self.cancel(box)
         self._pending.pop(box.id, None)
         if box.response is not None:
@@ -204,6 +207,12 @@ class Core:
                 self.caller_gone(run)
         box.left = True
 
+    def _withdraw(self, uid: str) -> None:
+        """Take a hold back; nobody hears the answer."""
+        id = self._newest = next(self._ids)
+        head = b'"id":%d,"method":"withdraw","params":' % id
+        self.outbox.append(Outgoing(self._line(head, {"uid": uid})))
+
     def leave_queue(self, box: Mailbox) -> None:
         """The owner of ``box`` waits no more for its turn."""
         passed_on = self.turns.leave(box)
@@ -211,7 +220,7 @@ class Core:
         if (passed_on or self.turns.stuck(self.under_way())) and not self.ended:
             # Who is to be woken may be reading: only a message wakes it for certain.
             id = self._newest = next(self._ids)
-            self._abandoned[id] = None
+            self._abandoned[id] = False
             self.outbox.append(Outgoing(self._line(b'"id":%d,"method":"ping","params":' % id, {})))
 
     def end(self) -> None:
@@ -270,6 +279,9 @@ class Core:
             self._abandoned.pop(id, None)
             box.wake()
         elif id in self._abandoned:
+            # It was on its way when the gate was told that nobody waits.
+            if self._abandoned[id] and (uid := held_uid(message)) is not None:
+                self._withdraw(uid)
             self.turns.next()
             self._abandoned.pop(id, None)
         elif not 0 < id <= self._newest:
@@ -367,6 +379,14 @@ def is_refusal(response: Mapping[str, Any]) -> bool:
     """Whether the gate had too many calls in flight; the request may be made again."""
     error = response.get("error")
     return type(error) is dict and error.get("code") == TOO_MANY_IN_FLIGHT
+
+
+def held_uid(response: Mapping[str, Any]) -> str | None:
+    """The uid of the action that a response says is held; ``None`` for every other response."""
+    result = response.get("result")
+    if not (isinstance(result, dict) and result.get("status") == "held" and result.get("hold")):
+        return None
+    return str(result.get("uid"))
 
 
 def _parse(line: bytes) -> Any:

@@ -18,6 +18,7 @@ from toolgate_client._bodies import Running, execute, is_coroutine_function, run
 from toolgate_client._conversation import Conversation, attend, take_turns
 from toolgate_client._exchange import Waiter
 from toolgate_client._port import Port, TaskWaiter, port_of
+from toolgate_client._protocol import held_uid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -285,11 +286,7 @@ async def _withdraw(gate: Gate, uid: str) -> None:
 
 def _held(call: TaskCall) -> str | None:
     """The uid of the action that a call was answered is held, if it was made to wait for that."""
-    result = (call.response or {}).get("result")
-    waits = call.request.method == "govern" or call.request.params.get("wait_ms") != 0
-    if not (waits and isinstance(result, dict) and result.get("status") == "held"):
-        return None
-    return str(result["uid"]) if result.get("hold") else None
+    return None if call.response is None or not call.waits else held_uid(call.response)
 
 
 async def do(gate: Gate, asked: Asked[T]) -> T:

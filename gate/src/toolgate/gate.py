@@ -85,6 +85,7 @@ class Gate:
         )
         self.runtime = Runtime(config, self, self._notices.tell)
         self._subscriptions = Subscriptions(self._look, self._tell_event, lambda: transport.waiting)
+        self._listing = asyncio.Lock()
         self._cancelled_early: set[RequestId] = set()
         self._tampering: set[str] = set()
         self._odd_messages = 0
@@ -350,11 +351,14 @@ class Gate:
 
     async def _events(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:
         asked = read_params(Events, params)
-        await self._room()
-        try:
-            page = await self._subscriptions.listed(asked.after, asked.limit, asked.action_id)
-        except BeyondLog as error:
-            raise bad_params([f"after: {error}"]) from None
+        # A page is looked up in several turns. One at a time, each with the one before it sent:
+        # else there would be room for all of them.
+        async with self._listing:
+            await self._room()
+            try:
+                page = await self._subscriptions.listed(asked.after, asked.limit, asked.action_id)
+            except BeyondLog as error:
+                raise bad_params([f"after: {error}"]) from None
         return {"events": page.events, "next": page.after if page.more else None}
 
     async def _subscribe(self, identifier: RequestId, params: dict[str, JSONValue]) -> JSONValue:

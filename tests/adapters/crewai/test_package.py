@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import toolgate_crewai
+from support import crewai_world
 from support.client_gates import fake_gate
 from toolgate_crewai import govern_tools, governed_call
 
@@ -36,3 +38,24 @@ def test_wrong_options_are_refused_before_anything_is_imported() -> None:
         governed_call(gate, "pay", {}, hold="later")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="on_denied is a function"):
         govern_tools(gate, [], on_denied=3)  # type: ignore[arg-type]
+
+
+@crewai_world.NEEDS_CREWAI
+def test_a_number_that_crewai_adds_to_a_name_hides_no_ungoverned_tool(tmp_path: Path) -> None:
+    program = """
+from types import SimpleNamespace as Of
+from toolgate_crewai._hooks import _candidates
+plain, governed = Of(name="Search"), Of(name="search_2")
+agent = Of(agent_executor=None, tools=[plain, governed])
+context = Of(tool=governed, tool_name="search_2", agent=agent, task=None)
+assert plain in list(_candidates(context)), list(_candidates(context))
+"""
+    done = subprocess.run(
+        [str(crewai_world.PYTHON), "-c", program],
+        env=crewai_world.environment(tmp_path),
+        timeout=50,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

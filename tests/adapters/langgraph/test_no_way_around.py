@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool, tool
 
 from support.langgraph_world import ALLOW, DENY, World
@@ -180,3 +181,48 @@ def test_a_body_that_calls_its_own_governed_tool_is_governed_again(tmp_path: Pat
         [governed] = govern_tools(gate, [recurse])
         assert "two is deep enough" in governed.invoke({"depth": 1})
     assert depths == [1]
+
+
+class Forwarding(BaseTool):
+    """LangChain gives its first method a config, and neither of them callbacks."""
+
+    name: str = "forwarding"
+    description: str = "Fetch."
+    given: Any
+
+    def _run(self, path: str, config: RunnableConfig | None = None, callbacks: Any = None) -> str:
+        self.given.append(callbacks)
+        return path
+
+    async def _arun(self, path: str, **rest: Any) -> str:
+        self.given.append(rest)
+        return path
+
+
+@pytest.mark.parametrize(
+    ("name", "made_up", "way"),
+    [
+        ("config", {"method": "DELETE"}, "ainvoke"),
+        ("callbacks", ["made up"], "ainvoke"),
+        ("callbacks", ["made up"], "invoke"),
+    ],
+)
+def test_what_a_call_says_in_the_place_of_what_langchain_gives_is_judged(
+    tmp_path: Path, name: str, made_up: Any, way: str
+) -> None:
+    strict = {**DENY, "when": f"has(args.{name})", "reason": "who said that?"}
+    bodies: list[Any] = []
+    with World(tmp_path, ALLOW, strict).gate() as gate:
+        schema = {"type": "object", "properties": {"path": {"type": "string"}}}
+        [governed] = govern_tools(gate, [Forwarding(given=bodies, args_schema=schema)])
+
+        def call(args: dict[str, Any]) -> Any:
+            made = tool_call("forwarding", args)
+            if way == "invoke":
+                return governed.invoke(made)
+            return asyncio.run(governed.ainvoke(made))
+
+        assert "who said that?" in call({"path": "/a", name: made_up}).content
+        assert bodies == []
+        assert call({"path": "/a"}).content == "/a"
+        assert len(bodies) == 1

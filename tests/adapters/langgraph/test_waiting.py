@@ -198,7 +198,7 @@ def test_a_coroutine_that_is_cancelled_while_held_takes_the_call_back(
         return uid
 
     uid = asyncio.run(asyncio.wait_for(main(), BOUND))
-    assert gate.resume(uid).status == "skipped"
+    assert gate.resume(uid, wait=BOUND).status == "skipped"
 
 
 def test_a_coroutine_body_is_cancelled_with_its_caller(gate: GateClient) -> None:

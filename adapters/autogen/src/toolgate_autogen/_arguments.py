@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autogen_core.tools import BaseTool
+from autogen_core.tools import BaseStreamTool, BaseTool
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
@@ -37,8 +37,11 @@ class ToolArguments:
     def __init__(self, tool: BaseTool[Any, Any]) -> None:
         # What BaseTool itself validates by, whatever a subclass says its type is.
         self.model: type[BaseModel] = getattr(tool, "_args_type", None) or tool.args_type()
-        self.validates = type(tool).run_json is BaseTool.run_json
-        """Whether the tool's ``run_json`` validates what it is given, as AutoGen's does."""
+        streams = getattr(type(tool), "run_json_stream", None)
+        self.validates = type(tool).run_json is BaseTool.run_json and (
+            streams is None or streams is BaseStreamTool.run_json_stream
+        )
+        """Whether the tool validates what it is given, as AutoGen's own methods do."""
         try:
             self.schema: dict[str, Any] = without_formats(self.model.model_json_schema())
         except Exception as error:

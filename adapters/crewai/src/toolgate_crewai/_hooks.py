@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from crewai.utilities.string_utils import sanitize_tool_name
 
 from toolgate_client import GateClient
 from toolgate_crewai._tools import gate_of
+
+_NUMBERED = re.compile(r"(.+)_[0-9]+")
 
 
 class FailClosed:
@@ -49,14 +52,19 @@ class FailClosed:
 def _candidates(context: Any) -> Iterator[Any]:
     """Yield the tool of a call, and whatever CrewAI might run in its place.
 
-    Of two tools of one name, a ReAct agent shows hooks the one and runs the other.
+    Of two tools of one name, a ReAct agent shows hooks the one and runs the other, and a native one
+    numbers them (``search_2``), whether or not there is a tool of that name.
     """
     yield context.tool
-    name = sanitize_tool_name(context.tool_name)
+    called = sanitize_tool_name(context.tool_name)
+    names = {called}
+    while (match := _NUMBERED.fullmatch(called)) is not None:
+        called = match[1]
+        names.add(called)
     agent, task = context.agent, context.task
     executor = getattr(agent, "agent_executor", None)
     known = [(executor, "tools"), (executor, "original_tools"), (agent, "tools"), (task, "tools")]
     for owner, attribute in known:
         for tool in getattr(owner, attribute, None) or ():
-            if sanitize_tool_name(tool.name) == name:
+            if sanitize_tool_name(tool.name) in names:
                 yield tool

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, get_type_hints
 
 from langchain_core.tools import BaseTool, Tool
@@ -59,25 +59,35 @@ class ToolArguments:
         named.update(kwargs)
         return named
 
-    def visible(self, named: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what of a call the gate may see, as live values."""
-        visible = {name: value for name, value in named.items() if not self._is_hidden(name, value)}
+    def visible(self, named: Mapping[str, Any], made_up: Collection[str] = ()) -> dict[str, Any]:
+        """Return what of a call the gate may see, as live values.
+
+        ``made_up`` are names of what LangChain gives a body, under which this call has a value of
+        whoever made it: an argument like any other.
+        """
+        hidden = self.hidden(named, made_up)
+        visible = {name: value for name, value in named.items() if name not in hidden}
         if self._shown == [_SINGLE_INPUT] and len(visible) == 1:  # whatever its body calls it
             return {_SINGLE_INPUT: next(iter(visible.values()))}
         return visible
 
-    def hidden(self, named: Mapping[str, Any]) -> dict[str, Any]:
+    def hidden(self, named: Mapping[str, Any], made_up: Collection[str] = ()) -> dict[str, Any]:
         """Return what of a call stays in this process: injected arguments, config, callbacks."""
-        return {name: value for name, value in named.items() if self._is_hidden(name, value)}
+        return {
+            name: value
+            for name, value in named.items()
+            if self._is_hidden(name, value) and name not in self._runtime.intersection(made_up)
+        }
 
     def injected(self, named: Mapping[str, Any]) -> dict[str, Any]:
         """Return what of a call's hidden values the tool's own schema may know."""
         hidden = self.hidden(named)
         return {name: value for name, value in hidden.items() if name not in self._runtime}
 
-    def config(self, kwargs: Mapping[str, Any]) -> Any:
+    def config(self, kwargs: Mapping[str, Any], made_up: Collection[str] = ()) -> Any:
         """Return the run's config, where the body takes one."""
-        return next((kwargs[name] for name in self._runtime - _CALLBACKS if name in kwargs), None)
+        names = self._runtime - _CALLBACKS - set(made_up)
+        return next((kwargs[name] for name in names if name in kwargs), None)
 
     def to_json(self, visible: Mapping[str, Any]) -> dict[str, Any]:
         """Return the visible arguments as the JSON the gate judges.

@@ -16,7 +16,13 @@ from typing import Any, TypeVar
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from pydantic import PrivateAttr
 
-from toolgate_langgraph._governance import CALL_ID, Governance, GovernedFunction, unbound
+from toolgate_langgraph._governance import (
+    CALL_ID,
+    SAID,
+    Governance,
+    GovernedFunction,
+    unbound,
+)
 
 T = TypeVar("T", bound=BaseTool)
 
@@ -110,7 +116,8 @@ def _make_governed_class(cls: type[T]) -> type[T]:
     def _run(self: T, *args: Any, **kwargs: Any) -> Any:
         body = view_of(self)._run  # noqa: SLF001
         if is_async_only(self):
-            kwargs.pop(CALL_ID, None)
+            for name in (CALL_ID, SAID):
+                kwargs.pop(name, None)
             return body(*args, **kwargs)  # LangChain's own refusal
         return _known(self).run(self, body, args, kwargs)
 
@@ -124,7 +131,7 @@ def _make_governed_class(cls: type[T]) -> type[T]:
         self: T, tool_input: str | dict[str, Any], tool_call_id: str | None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = cls._to_args_and_kwargs(self, tool_input, tool_call_id)
-        return args, {**kwargs, CALL_ID: tool_call_id}
+        return args, {**kwargs, CALL_ID: tool_call_id, SAID: kwargs}
 
     def __reduce_ex__(self: T, protocol: Any) -> Any:  # noqa: N807 - pickle's name
         return _blank, (cls,), self.__getstate__()

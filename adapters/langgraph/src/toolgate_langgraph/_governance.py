@@ -27,6 +27,8 @@ from toolgate_langgraph._place import Place, current_place
 
 CALL_ID = "toolgate_call_id"
 """A keyword between a clone's own methods; no tool sees it."""
+SAID = "toolgate_said"
+"""Another one: what a call said by name, before LangChain put in what it gives a body."""
 
 Given: TypeAlias = Callable[[dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 """What a body is given for the arguments that the gate has released."""
@@ -126,9 +128,13 @@ class Governance:
                     f"no gate governs the tool {self.name!r}: bind it, or govern the original tool"
                 )
             )
-        place: Place | None = current_place(arguments.config(kwargs))
+        # LangChain puts what it gives a body in the place of what a call has under that name, but
+        # not for every method.
+        said = kwargs.pop(SAID, {})
+        made_up = {name for name, value in said.items() if kwargs.get(name) is value}
+        place: Place | None = current_place(arguments.config(kwargs, made_up))
         named = arguments.named(args, kwargs)
-        visible = arguments.visible(named)
+        visible = arguments.visible(named, made_up)
         try:
             proposed = arguments.to_json(visible)
             check_sendable(proposed)
@@ -144,7 +150,7 @@ class Governance:
                 again, renamed = own._to_args_and_kwargs(tool, edited, call_id or "")  # noqa: SLF001
             except (ValidationError, ValidationErrorV1) as error:
                 raise EditRefused(error) from error
-            return again, {**renamed, **arguments.hidden(named)}
+            return again, {**renamed, **arguments.hidden(named, made_up)}
 
         call = GraphCall(
             gate=gate,
