@@ -373,6 +373,29 @@ class TestRuns:
         assert message["error"]["data"]["type"] == "CallerGone"
         assert message["error"]["data"]["retryable"] is False
 
+    @pytest.mark.parametrize(
+        ("method", "params", "withdrawn"),
+        [
+            ("govern", {}, True),
+            ("resume", {"wait_ms": None}, True),
+            ("resume", {"wait_ms": 0}, False),
+        ],
+    )
+    def test_a_hold_that_nobody_hears_of_any_more_is_taken_back(
+        self, method: str, params: dict[str, Any], withdrawn: bool
+    ) -> None:
+        core = Core()
+        box = asked(core, method, **params)
+        core.leave(box)
+        sent(core)
+        held = {"status": "held", "uid": "u", "hold": {"hold_id": "h"}}
+        give(core, {"jsonrpc": "2.0", "id": box.id, "result": held})
+        asks = [(message["method"], message["params"]) for message in sent(core)]
+        assert asks == ([("withdraw", {"uid": "u"})] if withdrawn else [])
+        if withdrawn:
+            give(core, {"jsonrpc": "2.0", "id": box.id + 1, "result": {"status": "skipped"}})
+        assert not core.notices
+
     def test_a_caller_that_leaves_cancels_and_answers_its_runs(self) -> None:
         core = Core()
         box = asked(core)
