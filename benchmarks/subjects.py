@@ -108,7 +108,10 @@ def config_file(
         "durability": durability,
         "tools": {**tools, "search": {"level": 1}, "shell": {}, "pay": {}, "pause": {}},
         "policy": {"rules": list(rules)},
-        "approvals": {"approvers": [{"id": "ada", "public_key": public_key_text(key)}]},
+        "approvals": {
+            "approvers": [{"id": "ada", "public_key": public_key_text(key)}],
+            "max_pending": 1_000_000,  # nobody answers what is held to be timed
+        },
     }
     path = folder / "gate.json"
     path.write_text(json.dumps(config))
